@@ -1,0 +1,44 @@
+# The verbs of this project. `make install` is called by the others; running it again is cheap.
+PYTHON ?= python3
+VENV   := .venv
+PORT   ?= $(or $(AIP_HTTP_PORT),8080)
+STAMP  := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test test-long check fix model clean
+
+help: ## list the verbs
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(STAMP) ## one virtual environment, .venv, with every extra
+
+$(STAMP): setup.cfg pyproject.toml
+	@$(PYTHON) tools/preflight.py
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (a minute the first time)"
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[local,images,tools,train,test]'
+	@touch $@
+
+run: install ## Triton and the listener on PORT (8080)
+	@AIP_HTTP_PORT=$(PORT) LISTENER_HOST=127.0.0.1 LISTENER_TRITON_LOG_LEVEL=$${LISTENER_TRITON_LOG_LEVEL:-warning} $(VENV)/bin/listener up
+
+test: install ## every test, those against the real Triton included
+	@$(VENV)/bin/python -m pytest -m "not long"
+
+test-long: install ## the tests that take longer
+	@$(VENV)/bin/python -m pytest -m long
+
+check: install ## lint, format, types; writes nothing
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+
+fix: install ## what lint and format can mend by themselves
+	@$(VENV)/bin/ruff check --fix .
+	@$(VENV)/bin/ruff format .
+
+model: install ## trains the sample model anew
+	@$(VENV)/bin/python tools/train_digits.py
+
+clean: ## removes the virtual environment and caches
+	@rm -rf $(VENV) .venv-* .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info

@@ -1,0 +1,119 @@
+"""The root of a worker: the web application, which answers from its first moment, and the service behind it.
+
+The port is open before anything slow happens: what a prediction needs (numpy, tritonclient, the handlers) is loaded
+behind it by `assembly.py`; until then health and predict say 503. Stop is start backwards, by construction:
+`cleanup_ctx` for what the application owns, an `AsyncExitStack` for what the assembly built.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+from aiohttp.web_urldispatcher import PlainResource
+
+from listener import endpoints, middleware
+from listener.errors import ConfigError, Unavailable
+from listener.gate import Gate, Phase
+from listener.settings import Settings
+
+if TYPE_CHECKING:
+    from listener.graph import Node
+    from listener.readiness import Readiness
+
+LISTENER = web.AppKey["Listener"]("listener")
+
+
+class Listener:
+    """What one worker holds. Make it on the loop that will run it.
+
+    Attributes:
+        settings: all of them.
+        gate: phase, permits, deadlines.
+        failure: why the service cannot be served; done only if it cannot.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.gate = Gate(settings.max_requests, settings.timeout)
+        self.failure: asyncio.Future[ConfigError] = asyncio.get_running_loop().create_future()
+        self._graph: Node | None = None
+        self._readiness: Readiness | None = None
+
+    def graph(self) -> Node:
+        """The root node of the loaded service.
+
+        Raises:
+            Unavailable: it is not loaded yet.
+        """
+        if self._graph is None:
+            raise Unavailable("the service is not loaded yet")
+        return self._graph
+
+    def missing(self) -> list[str]:
+        """What stands between this worker and its first prediction; empty = nothing."""
+        if self.failure.done():
+            return list(self.failure.result().mistakes)
+        return self._readiness.missing if self._readiness else ["the service is being loaded"]
+
+    async def lifetime(self, app: web.Application) -> AsyncIterator[None]:
+        """Loads the service behind the open port and takes it down again (a `cleanup_ctx`)."""
+        async with AsyncExitStack() as stack:
+            task = asyncio.create_task(self._serve(stack))
+            yield
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _serve(self, stack: AsyncExitStack) -> None:
+        # imported in a thread: it takes a few hundred milliseconds, in which health must answer
+        assembly = await asyncio.to_thread(importlib.import_module, "listener.assembly")
+        try:
+            self._graph, self._readiness = await assembly.build(self.settings, stack)
+        except ConfigError as error:
+            self.gate.phase = Phase.FAILED
+            self.failure.set_result(error)
+            return
+        if self.gate.phase is Phase.STARTING:
+            self.gate.phase = Phase.READY
+        await self._readiness.watch()
+
+
+def make(listener: Listener) -> web.Application:
+    """The web application: exact routes from the environment, nothing else."""
+    settings, gate = listener.settings, listener.gate
+    app = web.Application(
+        client_max_size=settings.max_body, middlewares=[middleware.identify, middleware.errors_to_bodies]
+    )
+    app[LISTENER] = listener
+    health = endpoints.health(gate, listener.missing)
+    predict = _exactly(app, settings.predict_route)
+    predict.add_route("POST", endpoints.predict(gate, listener.graph))
+    _exactly(app, settings.health_route).add_route("GET", health)
+    if settings.predict_route == f"{settings.health_route}:predict":
+        # the platform's default routes: its documents disagree which of the two health checks go to
+        predict.add_route("GET", health)
+    app.cleanup_ctx.append(listener.lifetime)
+    return app
+
+
+def runner(app: web.Application) -> web.AppRunner:
+    """The server around the application, with one set of flags for production and tests."""
+    return web.AppRunner(
+        app,
+        handle_signals=False,
+        handler_cancellation=True,
+        access_log=None,
+        keepalive_timeout=75.0,
+        shutdown_timeout=2.0,  # requests have been drained before; this is for connections that never sent one
+    )
+
+
+def _exactly(app: web.Application, path: str) -> PlainResource:
+    """A resource whose path is taken to the letter: platform routes contain ':' and may contain '{'."""
+    resource = PlainResource(path)
+    app.router.register_resource(resource)
+    return resource

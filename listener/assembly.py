@@ -1,0 +1,61 @@
+"""Builds the service: each part once, from Triton's client up to the graph. Imported late, because it needs numpy."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from listener import graph, loader
+from listener import service as services
+from listener.call import Json
+from listener.graph import Node
+from listener.handler import Handler
+from listener.pool import Pool
+from listener.readiness import Readiness
+from listener.service import Service
+from listener.settings import Settings
+from listener.triton.client import TritonClient
+from listener.triton.model import Model
+
+
+async def build(settings: Settings, stack: AsyncExitStack) -> tuple[Node, Readiness]:
+    """Builds the floors between Triton and the endpoints.
+
+    Args:
+        settings: all of them.
+        stack: takes everything down again, in reverse.
+
+    Returns:
+        The root of the graph, and the readiness to be watched.
+
+    Raises:
+        ConfigError: listener.yaml or a handler is wrong.
+    """
+    service = services.read(Path(settings.service))
+    client = TritonClient(settings.triton_url)
+    await client.open()
+    stack.push_async_callback(client.close)
+    pool = Pool(settings.threads)
+    stack.callback(pool.close)
+    # users' code is imported and loaded in a thread: it may take long, and health must answer meanwhile
+    classes = await asyncio.to_thread(
+        lambda: {name: loader.handler_class(service, route) for name, route in service.routes.items()}
+    )
+    models = {name: Model(name, client) for name in _models(service, classes)}
+    handlers = await asyncio.to_thread(
+        lambda: {name: loader.load(service, service.routes[name], classes[name], models, pool) for name in classes}
+    )
+    for handler in handlers.values():
+        stack.callback(handler.close)
+    nodes = {name: graph.step(name, handler) for name, handler in handlers.items()}
+    readiness = Readiness(client, models, _examples(nodes, handlers), settings.timeout)
+    return graph.by_route(nodes, service.default), readiness
+
+
+def _models(service: Service, classes: dict[str, type[Handler]]) -> list[str]:
+    return sorted({loader.model_name(service.routes[name], handler) for name, handler in classes.items()})
+
+
+def _examples(nodes: dict[str, Node], handlers: dict[str, Handler]) -> dict[str, tuple[Node, Json]]:
+    return {name: (nodes[name], handler.example) for name, handler in handlers.items() if handler.example is not None}

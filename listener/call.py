@@ -1,0 +1,60 @@
+"""The nouns that travel: `Call` goes down the floors, `Reply` comes back up. All of them are frozen."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:  # numpy is not needed to answer the first health check, so it is not loaded for the types' sake
+    from numpy.typing import NDArray
+
+#: Named arrays. Between the listener and Triton the leading dimension is the batch; in a handler's per-instance hooks
+#: there is none.
+Arrays: TypeAlias = "Mapping[str, NDArray[Any]]"
+
+#: What JSON can say, plus `bytes` where a `{"b64": ...}` object stood.
+Json: TypeAlias = Any
+
+_EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a request says besides its instances. Handlers may read it; nobody may change it.
+
+    Attributes:
+        request_id: the caller's `X-Request-Id`, or one that was made here.
+        headers: request headers, names in lower case.
+        parameters: the body's `parameters` object; empty when it was missing or null
+            (docs/reference/contract.md, "Request").
+        extras: other top-level keys of the body, such as the legacy clients' `signature_name`.
+        deadline: the `time.monotonic()` by which the answer must be on its way.
+    """
+
+    request_id: str = ""
+    headers: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
+    parameters: Mapping[str, Json] = field(default_factory=lambda: _EMPTY)
+    extras: Mapping[str, Json] = field(default_factory=lambda: _EMPTY)
+    deadline: float = float("inf")
+
+    def remaining(self) -> float:
+        """Seconds until the deadline; never negative."""
+        return max(0.0, self.deadline - time.monotonic())
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request on its way down: the instances, in the caller's order, and their context."""
+
+    instances: Sequence[Json]
+    context: Context = field(default_factory=Context)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer on its way up: one prediction for each instance, in the same order."""
+
+    predictions: Sequence[Json]

@@ -1,0 +1,218 @@
+"""The command line: `listener up|serve|triton|health|predict|check|settings`.
+
+Options that are settings come from the table in `settings.py`, with its help text; each is an environment variable too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from listener import __version__, observe, probe
+from listener import service as services
+from listener import settings as settings_table
+from listener.errors import ConfigError
+from listener.settings import Settings, env_name
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
+_LOGGING = ("log_level", "log_format", "triton_log_level")
+_LISTENING = ("host", "port", "predict_route", "health_route")
+_SERVING = ("service", "workers", "threads", "max_body", "max_requests", "timeout", "drain_timeout")
+_TRITON = ("triton_bin", "triton_args", "triton_exit_timeout")
+
+
+def options(*names: str) -> Callable[[F], F]:
+    """Adds settings as options of a command."""
+
+    def decorate(command: F) -> F:
+        for name in reversed(names):
+            field = _FIELDS[name]
+            note = f"{field.metadata['help']} [env: {env_name(field)}; default: {_shown(field.default)}]"
+            command = click.option(f"--{name.replace('_', '-')}", name, metavar="VALUE", help=note)(command)
+        return command
+
+    return decorate
+
+
+def _shown(default: Any) -> str:
+    return "none" if default in ("", ()) else str(default)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="listener")
+def cli() -> None:
+    """A listener in front of NVIDIA Triton: instances in, predictions out.
+
+    A service is a folder with listener.yaml, handlers/ and triton_repo/. `listener up` runs all of it here.
+    """
+
+
+@cli.command()
+@options(*_LISTENING, *_SERVING, *_TRITON, *_LOGGING)
+def up(**given: Any) -> None:
+    """Run Triton and the listener in the foreground.
+
+    Triton takes free ports on 127.0.0.1 and is restarted when it dies. Ctrl-C or SIGTERM drains and stops everything; a
+    second one forces.
+    """
+    from listener import workers
+    from listener.triton import installation
+    from listener.triton.server import TritonServer
+
+    configured = _configure(given)
+    service = services.read(Path(configured.service))
+    found = installation.find(configured.triton_bin)
+    triton = TritonServer(found, _existing(service.repository), configured, free_ports=True)
+    sys.exit(workers.serve(configured, triton, lambda now: _announce(now, service)))
+
+
+@cli.command()
+@options(*_LISTENING, *_SERVING, "triton_url", *_LOGGING)
+def serve(**given: Any) -> None:
+    """Run the listener alone, in front of a Triton that runs elsewhere."""
+    from listener import workers
+
+    configured = _configure(given)
+    service = services.read(Path(configured.service))
+    sys.exit(workers.serve(configured, None, lambda now: _announce(now, service)))
+
+
+@cli.command()
+@options("service", "triton_url", *_TRITON, *_LOGGING)
+def triton(**given: Any) -> None:
+    """Run tritonserver with the right flags as the only child.
+
+    Signals are forwarded, the exit status is passed on, and each of its log lines becomes one of ours. This is what the
+    image's supervisord runs. Its HTTP port is the one of --triton-url, on 127.0.0.1.
+    """
+    from listener import workers
+    from listener.triton import installation
+    from listener.triton.server import TritonServer
+
+    configured = _configure(given)
+    service = services.read(Path(configured.service))
+    found = installation.find(configured.triton_bin)
+    server = TritonServer(found, _existing(service.repository), configured, free_ports=False)
+    sys.exit(asyncio.run(workers.run_triton(server)))
+
+
+@cli.command()
+@options("port", "health_route")
+@click.option("--timeout", "seconds", default=5.0, show_default=True, help="Seconds to wait for the answer.")
+def health(seconds: float, **given: Any) -> None:
+    """Ask the listener on this machine whether it is ready: exit status 0 if so, else 1.
+
+    For HEALTHCHECK and exec probes.
+    """
+    configured = settings_table.read(**given)
+    status, body = probe.get(f"http://127.0.0.1:{configured.port}{configured.health_route}", seconds)
+    click.echo(f"{status or 'no answer'} {body}".strip())
+    sys.exit(0 if status == 200 else 1)
+
+
+@cli.command()
+@click.argument("source", metavar="FILE_OR_-")
+@options("port", "predict_route")
+@click.option("--url", help="The predict URL; default: the listener on this machine.")
+@click.option("--timeout", "seconds", default=60.0, show_default=True, help="Seconds to wait for the answer.")
+@click.option("--json", "as_json", is_flag=True, help="Print the answer's JSON even on a terminal.")
+def predict(source: str, url: str | None, seconds: float, as_json: bool, **given: Any) -> None:
+    """Send one request: a picture, or JSON.
+
+    A picture is wrapped into {"b64": ...} by itself. JSON with "instances" is sent as it is; anything else becomes the
+    one instance. Prints a table on a terminal and JSON in a pipe.
+    """
+    from listener.tools import ask
+
+    configured = settings_table.read(**given)
+    url = url or f"http://127.0.0.1:{configured.port}{configured.predict_route}"
+    body = ask.request_body(ask.read_source(source))
+    status, answer = ask.post(url, body, seconds)
+    people = sys.stdout.isatty() and not as_json
+    click.echo(ask.for_people(answer) if people and status == 200 else answer, err=status != 200)
+    sys.exit(0 if status == 200 else 1)
+
+
+@cli.command()
+@options("service")
+def check(**given: Any) -> None:
+    """Validate listener.yaml, the handlers and the model repository without opening a port.
+
+    Every mistake is one sentence with its place; exit status 1 if there is any.
+    """
+    from listener.tools import checks
+
+    configured = settings_table.read(**given)
+    mistakes = checks.run(Path(configured.service)) + settings_table.misspelt()
+    for mistake in mistakes:
+        click.echo(mistake)
+    if mistakes:
+        click.echo(f"{len(mistakes)} mistake{'s' if len(mistakes) > 1 else ''}", err=True)
+        sys.exit(1)
+    click.echo("everything is in order")
+
+
+@cli.command("settings")
+def show_settings() -> None:
+    """List every setting with its variable, its value here and what it does."""
+    configured = settings_table.read()
+    for name, field in _FIELDS.items():
+        click.secho(f"{env_name(field)}={_shown(getattr(configured, name))}", bold=True)
+        click.echo(f"    {field.metadata['help']}")
+
+
+def _configure(given: dict[str, Any]) -> Settings:
+    configured = settings_table.read(**given)
+    observe.set_up(configured.log_level, configured.triton_log_level, configured.log_format)
+    observe.warn_all("listener.settings", settings_table.misspelt())
+    return configured
+
+
+def _existing(repository: Path) -> Path:
+    if not repository.is_dir():
+        raise ConfigError(f"{repository}: no such folder; 'repository' in listener.yaml names the model repository")
+    return repository
+
+
+def _announce(configured: Settings, service: services.Service) -> None:
+    """What is served and a line to try it, for the person at the terminal."""
+    from listener import workers
+
+    url = workers.local_url(configured, configured.predict_route)
+    sample = next(iter(sorted((service.folder / "examples").glob("*.png"))), None)
+    click.echo(f"\nReady. Serving {', '.join(service.routes)} on {url}")
+    if sample:
+        path = sample.relative_to(Path.cwd()) if sample.is_relative_to(Path.cwd()) else sample
+        click.echo("Try it:\n")
+        click.echo(
+            f"""  printf '{{"instances": [{{"b64": "%s"}}]}}' "$(base64 < {path} | tr -d '\\n')" | """
+            f"curl -sS {url} -H 'Content-Type: application/json' -d @-"
+        )
+    click.echo("\nCtrl-C stops everything.\n")
+
+
+def fail(error: ConfigError) -> NoReturn:
+    """Says what is wrong, a sentence a line, and ends with status 1."""
+    for mistake in error.mistakes:
+        click.echo(f"listener: {mistake}", err=True)
+    sys.exit(1)
+
+
+def main() -> None:
+    """Entry point of `listener` and `python -m listener`."""
+    try:
+        cli()
+    except ConfigError as error:
+        fail(error)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""Says yes to a request, or which refusal: phase, permits, deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from listener.errors import Overloaded, Unavailable
+
+
+class Phase(enum.Enum):
+    """The life of a worker, in this order; FAILED may follow each."""
+
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+    FAILED = "failed"
+
+
+class Gate:
+    """Counts the requests inside and lets in no more than `limit`.
+
+    Args:
+        limit: permits.
+        timeout: seconds that a request has.
+    """
+
+    def __init__(self, limit: int, timeout: float) -> None:
+        self._limit, self._timeout = limit, timeout
+        self._inside = 0
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self.phase = Phase.STARTING
+
+    @property
+    def inside(self) -> int:
+        return self._inside
+
+    @contextmanager
+    def enter(self) -> Iterator[float]:
+        """Holds a permit; gives the request's deadline as a `time.monotonic()`.
+
+        Raises:
+            Unavailable: starting, draining or failed.
+            Overloaded: no permit is left.
+        """
+        if self.phase is not Phase.READY:
+            raise Unavailable(f"the listener is {self.phase.value}")
+        if self._inside >= self._limit:
+            raise Overloaded(f"{self._limit} requests are being worked on already")
+        self._inside += 1
+        self._empty.clear()
+        try:
+            yield time.monotonic() + self._timeout
+        finally:
+            self._inside -= 1
+            if not self._inside:
+                self._empty.set()
+
+    async def drain(self, patience: float) -> bool:
+        """Lets nobody in any more and waits for those inside. Returns whether all left within `patience` seconds."""
+        self.phase = Phase.DRAINING
+        try:
+            await asyncio.wait_for(self._empty.wait(), patience)
+        except TimeoutError:
+            return False
+        return True

@@ -1,0 +1,46 @@
+"""The graph of a service: callables from `Call` to `Reply`, all with one signature, wrapped around one another."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeAlias
+
+from listener.call import Call, Reply
+from listener.errors import BadRequest, HandlerFailed, ListenerError
+from listener.handler import Handler, check_reply, log
+
+#: Every node of the graph.
+Node: TypeAlias = Callable[[Call], Awaitable[Reply]]
+
+
+def step(name: str, handler: Handler) -> Node:
+    """The leaf: one handler's `predict`, whose failures and wrong results become `HandlerFailed`."""
+
+    async def run(call: Call) -> Reply:
+        try:
+            reply = await handler.predict(call)
+        except ListenerError:
+            raise
+        except Exception as error:
+            log.error("the handler of %r failed in predict", name, exc_info=error)
+            raise HandlerFailed("predict", name) from error
+        return check_reply(name, call, reply)
+
+    return run
+
+
+def by_route(routes: Mapping[str, Node], default: str) -> Node:
+    """Chooses by the request's `parameters.model`; without one, the default route.
+
+    Raises (when called):
+        BadRequest: there is no such route.
+    """
+
+    async def run(call: Call) -> Reply:
+        name = call.context.parameters.get("model", default)
+        node = routes.get(name) if isinstance(name, str) else None
+        if node is None:
+            raise BadRequest(f"parameters.model: no model {name!r}; known are {', '.join(map(repr, routes))}")
+        return await node(call)
+
+    return run

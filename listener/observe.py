@@ -1,0 +1,113 @@
+"""What the listener says of itself: log lines on stdout, JSON for machines or coloured text for people.
+
+Everything goes to stdout because the platform files stderr as errors (docs/reference/contract.md, "Logs").
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+import time
+from typing import TextIO
+
+import orjson
+
+from listener.errors import one_line
+
+#: Cloud Logging's severities by Python's level names:
+#: https://cloud.google.com/logging/docs/reference/v2/rest/v2/LogEntry
+_SEVERITY = {"DEBUG": "DEBUG", "INFO": "INFO", "WARNING": "WARNING", "ERROR": "ERROR", "CRITICAL": "CRITICAL"}
+_COLOUR = {"DEBUG": "\x1b[2m", "INFO": "", "WARNING": "\x1b[33m", "ERROR": "\x1b[31m", "CRITICAL": "\x1b[31;1m"}
+
+#: `I1122 18:31:49.267744 4713 server.cc:604] "text"`, the form of Triton's own lines.
+_TRITON_LINE = re.compile(r"^([IWEF])\d{4} [\d:.]+ \d+ ([\w.]+:\d+)\] ?(.*)$")
+_TRITON_LEVEL = {"I": logging.INFO, "W": logging.WARNING, "E": logging.ERROR, "F": logging.CRITICAL}
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object per line, as Cloud Logging reads it: `severity`, `message`, `time`, then what `extra=` gave."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "severity": _SEVERITY.get(record.levelname, "DEFAULT"),
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        fields = getattr(record, "fields", None)
+        if fields:
+            line.update(fields)
+        if record.exc_info:
+            line["trace"] = self.formatException(record.exc_info)
+        return orjson.dumps(line, default=str).decode()
+
+
+class HumanFormatter(logging.Formatter):
+    """`18:22:46 listener: text`, coloured by severity."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        clock = time.strftime("%H:%M:%S", time.localtime(record.created))
+        text = f"{clock} {record.name}: {record.getMessage()}"
+        fields = getattr(record, "fields", None)
+        if fields:
+            text += "  " + " ".join(f"{key}={value}" for key, value in fields.items())
+        if record.exc_info:
+            text += "\n" + self.formatException(record.exc_info)
+        colour = _COLOUR.get(record.levelname, "")
+        return f"{colour}{text}\x1b[0m" if colour else text
+
+
+def set_up(level: str, triton_level: str, form: str, stream: TextIO | None = None) -> None:
+    """Makes the root logger write to `stream` (default stdout), replacing what was there.
+
+    Args:
+        level: of our own loggers: debug, info, warning or error.
+        triton_level: of the logger `triton`, which carries Triton's lines.
+        form: json, human, or auto (human when the stream is a terminal).
+    """
+    stream = sys.stdout if stream is None else stream
+    human = form == "human" or (form == "auto" and stream.isatty())
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(HumanFormatter() if human else JsonFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("listener").setLevel(level.upper())
+    logging.getLogger("triton").setLevel(triton_level.upper())
+    logging.getLogger("handlers").setLevel(level.upper())
+
+
+class TritonLog:
+    """Turns Triton's output, line by line, into log records of the logger `triton`.
+
+    Lines without Triton's prefix (tables, prints of Python models) inherit the level of the line before them.
+
+    Args:
+        gpu: there is a GPU; without one, Triton's complaint about that is no error.
+    """
+
+    def __init__(self, gpu: bool = True) -> None:
+        self._logger = logging.getLogger("triton")
+        self._level = logging.INFO
+        self._gpu = gpu
+
+    def write(self, line: str) -> None:
+        """Logs one line, without its line break; blank ones and table frames are dropped."""
+        match = _TRITON_LINE.match(line)
+        fields: dict[str, str] = {}
+        if match:
+            letter, place, line = match.groups()
+            self._level = _TRITON_LEVEL[letter]
+            if not self._gpu and "CudaDriverHelper" in line:
+                self._level = logging.INFO
+            fields = {"source": place}
+        text = one_line(line.strip().strip('"'))
+        if text and not text.startswith("+--"):
+            self._logger.log(self._level, "%s", text, extra={"fields": fields})
+
+
+def warn_all(logger: str, sentences: list[str]) -> None:
+    """Logs each sentence as a warning."""
+    for sentence in sentences:
+        logging.getLogger(logger).warning("%s", sentence)

@@ -1,0 +1,25 @@
+"""One GET, as the platform's health check makes it. Standard library only: a HEALTHCHECK runs it often."""
+
+from __future__ import annotations
+
+import http.client
+import urllib.parse
+
+
+def get(url: str, timeout: float) -> tuple[int, str]:
+    """The status and the body's text; status 0 and the reason where there was no answer.
+
+    Args:
+        url: http only.
+        timeout: seconds for connecting and for each read.
+    """
+    parts = urllib.parse.urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
+    try:
+        connection.request("GET", parts.path or "/", headers={"Connection": "close"})
+        response = connection.getresponse()
+        return response.status, response.read().decode("utf-8", "replace")
+    except (OSError, http.client.HTTPException) as error:
+        return 0, str(error) or type(error).__name__
+    finally:
+        connection.close()

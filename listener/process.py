@@ -1,0 +1,164 @@
+"""Child processes that neither outlive nor outrun their parent.
+
+A child runs in a session of its own, so that a terminal's Ctrl-C reaches the parent alone and the stop has an order. It
+dies with its parent, even when that is killed (Linux: PR_SET_PDEATHSIG). Its output is read line by line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+#: The number of the inherited listening socket, in a worker's environment.
+SOCKET_VARIABLE = "LISTENER_WORKER_SOCKET"
+#: Exit status of a child that is set up wrongly: starting it again would not help (sysexits.h, EX_CONFIG).
+EX_CONFIG = 78
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+class Child:
+    """A running child process and all that it started.
+
+    Attributes:
+        name: for log lines.
+        pid: its process id, which is its process group's as well.
+    """
+
+    def __init__(self, name: str, process: asyncio.subprocess.Process, pump: asyncio.Task[None] | None) -> None:
+        self.name, self.pid = name, process.pid
+        self._process, self._pump = process, pump
+
+    @property
+    def running(self) -> bool:
+        return self._process.returncode is None
+
+    async def wait(self) -> int:
+        """Waits for the end, then kills what the child left behind in its group.
+
+        Returns:
+            The exit status as a shell gives it: 128 + n for a death by signal n.
+        """
+        status = await self._process.wait()
+        self._kill_group()
+        if self._pump:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._pump, 2)
+        return 128 - status if status < 0 else status
+
+    def send(self, number: int) -> None:
+        """Sends a signal; a child that has ended already is left in peace."""
+        if self.running:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(number)
+
+    async def stop(self, patience: float) -> int:
+        """SIGTERM, and SIGKILL to the whole group once `patience` seconds have passed. Returns as `wait` does."""
+        self.send(signal.SIGTERM)
+        try:
+            return await asyncio.wait_for(asyncio.shield(asyncio.ensure_future(self.wait())), patience)
+        except TimeoutError:
+            self._kill_group()
+            return await self.wait()
+
+    def _kill_group(self) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+
+async def start(
+    name: str,
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    on_line: Callable[[str], None] | None = None,
+    pass_fds: Iterable[int] = (),
+) -> Child:
+    """Starts a child.
+
+    Args:
+        name: for log lines.
+        argv: the program and its arguments.
+        env: its whole environment.
+        on_line: receives each line of its stdout and stderr; None lets it write to ours.
+        pass_fds: file descriptors that it inherits under their numbers.
+
+    Raises:
+        OSError: the program cannot be started.
+    """
+    output = asyncio.subprocess.PIPE if on_line else None
+    process = await asyncio.create_subprocess_exec(
+        *argv,
+        env=dict(env),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=output,
+        stderr=asyncio.subprocess.STDOUT if on_line else None,
+        start_new_session=True,
+        preexec_fn=_die_with(os.getpid()),
+        pass_fds=tuple(pass_fds),
+    )
+    pump = asyncio.create_task(_pump(process.stdout, on_line)) if process.stdout and on_line else None
+    return Child(name, process, pump)
+
+
+def _die_with(parent: int) -> Callable[[], None] | None:
+    """What the child does between fork and exec. SIGTERM rather than SIGKILL: Triton then unlinks its shared memory."""
+    if _LIBC is None:
+        return None
+    prctl = _LIBC.prctl
+
+    def ask() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # the parent died before prctl took effect
+            os._exit(1)
+
+    return ask
+
+
+async def _pump(stream: asyncio.StreamReader, on_line: Callable[[str], None]) -> None:
+    """Hands over line by line; a line longer than the reader's limit comes in pieces, never as an error."""
+    while True:
+        try:
+            line = await stream.readuntil(b"\n")
+        except asyncio.IncompleteReadError as end:
+            line = end.partial
+        except asyncio.LimitOverrunError as long:
+            line = await stream.readexactly(long.consumed)
+        if not line:
+            return
+        on_line(line.decode("utf-8", "replace").rstrip("\r\n"))
+
+
+class Backoff:
+    """How long to wait before a child is started again, and when to give up.
+
+    Delays go 1, 2, 4 ... `longest` s and begin anew once a start became ready. `limit` starts within `window` seconds
+    that never became ready mean that it will not work.
+    """
+
+    def __init__(self, longest: float = 30.0, limit: int = 5, window: float = 60.0) -> None:
+        self.limit = limit
+        self._longest, self._window = longest, window
+        self._failed: list[float] = []
+        self._delay = 1.0
+
+    def after_exit(self, started: float, now: float, was_ready: bool) -> float | None:
+        """Seconds to wait before the next start, or None to give up.
+
+        Args:
+            started, now: times of the start and of this exit, in seconds of one clock.
+            was_ready: the start had become ready before the exit.
+        """
+        if was_ready:
+            self._failed, self._delay = [], 1.0
+        else:
+            self._failed = [t for t in [*self._failed, started] if t > now - self._window]
+            if len(self._failed) >= self.limit:
+                return None
+        delay, self._delay = self._delay, min(self._delay * 2, self._longest)
+        return delay

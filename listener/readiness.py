@@ -1,0 +1,115 @@
+"""Whether predictions can be made now: a poll in the background, so that a health check is answered from memory.
+
+Ready means that Triton answers, every routed model is ready and every handler has been warmed up since Triton last
+started. The listener's own phase comes on top of that (`gate.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from typing import Protocol
+
+from listener.call import Call, Context, Json
+from listener.errors import ListenerError
+from listener.graph import Node
+
+log = logging.getLogger("listener.readiness")
+
+#: Seconds between looks: a death is seen, and a return to readiness told, well within one second.
+_PERIOD_READY, _PERIOD_WAITING = 0.4, 0.2
+
+
+class Server(Protocol):
+    """Triton, as far as this module cares."""
+
+    async def server_ready(self) -> bool: ...
+
+
+class RoutedModel(Protocol):
+    """A model behind a route."""
+
+    async def ready(self) -> bool: ...
+
+    async def read_spec(self) -> None: ...
+
+
+class Readiness:
+    """Keeps the list of what is missing up to date.
+
+    Args:
+        server: Triton.
+        models: every model that a route needs, by name.
+        warm_up: by route, the node and the example to send through it.
+        timeout: seconds for one warm-up request.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        models: Mapping[str, RoutedModel],
+        warm_up: Mapping[str, tuple[Node, Json]],
+        timeout: float,
+    ) -> None:
+        self._server, self._models, self._warm_up, self._timeout = server, models, warm_up, timeout
+        self._warm: set[str] = set()
+        self._known: set[str] = set()
+        self.missing: list[str] = ["Triton has not been asked yet"]
+
+    @property
+    def ready(self) -> bool:
+        return not self.missing
+
+    async def watch(self) -> None:
+        """Looks again and again until cancelled; a change is logged."""
+        while True:
+            before = self.missing
+            try:
+                self.missing = await self._look()
+            except Exception:
+                log.exception("the readiness check itself failed")
+                self.missing = ["the readiness check failed; the log has the reason"]
+            if self.missing != before:
+                log.info("%s", "ready" if self.ready else f"not ready: {'; '.join(self.missing)}")
+            await asyncio.sleep(_PERIOD_READY if self.ready else _PERIOD_WAITING)
+
+    async def _look(self) -> list[str]:
+        if not await self._server.server_ready():
+            self._warm.clear()
+            self._known.clear()  # a restarted Triton may serve other versions
+            return ["Triton is not ready"]
+        names = list(self._models)
+        states = await asyncio.gather(*(self._models[name].ready() for name in names))
+        unready = [name for name, state in zip(names, states, strict=True) if not state]
+        if unready:
+            self._known.difference_update(unready)
+            self._warm.clear()
+            return [f"model {name!r} is not ready" for name in unready]
+        return await self._prepare(names)
+
+    async def _prepare(self, models: list[str]) -> list[str]:
+        """Reads what is not known yet and warms up what is cold; says what did not work."""
+        missing = []
+        for name in models:
+            if name not in self._known:
+                try:
+                    await self._models[name].read_spec()
+                    self._known.add(name)
+                except ListenerError as error:
+                    missing.append(error.message)
+        for route in self._warm_up if not missing else ():
+            if route not in self._warm:
+                missing += await self._warm_route(route)
+        return missing
+
+    async def _warm_route(self, route: str) -> list[str]:
+        node, example = self._warm_up[route]
+        context = Context(request_id=f"warm-up-{route}", deadline=time.monotonic() + self._timeout)
+        try:
+            await node(Call([example], context))
+        except ListenerError as error:
+            return [f"the warm-up of route {route!r} failed: {error.message}"]
+        self._warm.add(route)
+        return []

@@ -1,0 +1,236 @@
+"""JSON values and numpy arrays, translated by what a model says of its tensors. Pure: no I/O, no asyncio.
+
+Datatypes carry Triton's names (`FP32`, `INT64`, `BYTES`, ...); rules and sources: docs/reference/contract.md,
+"Tensors".
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from listener.call import Arrays, Json
+
+#: numpy's type for each datatype; BYTES become objects of type `bytes`.
+NUMPY: Mapping[str, np.dtype[Any]] = {
+    "BOOL": np.dtype(np.bool_),
+    "UINT8": np.dtype(np.uint8),
+    "UINT16": np.dtype(np.uint16),
+    "UINT32": np.dtype(np.uint32),
+    "UINT64": np.dtype(np.uint64),
+    "INT8": np.dtype(np.int8),
+    "INT16": np.dtype(np.int16),
+    "INT32": np.dtype(np.int32),
+    "INT64": np.dtype(np.int64),
+    "FP16": np.dtype(np.float16),
+    "FP32": np.dtype(np.float32),
+    "FP64": np.dtype(np.float64),
+    "BYTES": np.dtype(np.object_),
+}
+
+
+class TensorError(ValueError):
+    """A value does not fit a tensor; the text is one sentence that names the tensor."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One input or output of a model.
+
+    Attributes:
+        name: its name.
+        datatype: Triton's name of its type.
+        shape: per instance, without the batch dimension where the model batches; -1 = any size.
+        optional: requests may leave it out.
+    """
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    optional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """What a model takes and gives.
+
+    Attributes:
+        max_batch_size: rows that one call may carry; 0 = the model does not batch, each instance is a call of its own.
+    """
+
+    name: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    max_batch_size: int
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> ModelSpec:
+        """Reads Triton's ModelConfig as its HTTP endpoint gives it (`GET /v2/models/M/config`)."""
+        return cls(
+            name=str(config["name"]),
+            inputs=tuple(_tensor(entry) for entry in config.get("input", ())),
+            outputs=tuple(_tensor(entry) for entry in config.get("output", ())),
+            max_batch_size=int(config.get("max_batch_size", 0)),
+        )
+
+
+def _tensor(entry: Mapping[str, Any]) -> TensorSpec:
+    datatype = str(entry["data_type"]).removeprefix("TYPE_")
+    return TensorSpec(
+        name=str(entry["name"]),
+        datatype="BYTES" if datatype == "STRING" else datatype,
+        shape=tuple(int(size) for size in entry.get("dims", ())),
+        optional=bool(entry.get("optional", False)),
+    )
+
+
+def from_instance(instance: Json, spec: ModelSpec) -> dict[str, NDArray[Any]]:
+    """One instance as arrays without batch dimension: an object by input name, or the bare value of a single input.
+
+    Raises:
+        TensorError: an input is unknown, missing, or its value does not fit.
+    """
+    names = {tensor.name for tensor in spec.inputs}
+    if isinstance(instance, dict):
+        if unknown := sorted(instance.keys() - names):
+            raise TensorError(f"unknown input {unknown[0]!r}; model {spec.name!r} takes {_listed(spec.inputs)}")
+        given = instance
+    elif len(spec.inputs) == 1:
+        given = {spec.inputs[0].name: instance}
+    else:
+        raise TensorError(f"is not an object; model {spec.name!r} takes the inputs {_listed(spec.inputs)}")
+    for tensor in spec.inputs:
+        if tensor.name not in given and not tensor.optional:
+            raise TensorError(f"input {tensor.name!r} is missing")
+    return {tensor.name: from_json(given[tensor.name], tensor) for tensor in spec.inputs if tensor.name in given}
+
+
+def from_json(value: Json, spec: TensorSpec) -> NDArray[Any]:
+    """A (nested) list, a scalar, or `bytes` holding the tensor's little-endian contents, as an array of `spec.shape`.
+
+    Raises:
+        TensorError: ragged, of another type or shape, or out of the datatype's range.
+    """
+    dtype = NUMPY.get(spec.datatype)
+    if dtype is None:
+        raise TensorError(f"input {spec.name!r} is {spec.datatype}, which JSON cannot carry")
+    if spec.datatype == "BYTES":
+        array = _byte_strings(value, spec)
+    elif isinstance(value, bytes):
+        return _raw(value, spec, dtype)
+    else:
+        array = _numbers(value, spec, dtype)
+    if not fits(array.shape, spec.shape):
+        raise TensorError(f"input {spec.name!r} has shape {_dims(array.shape)}; the model takes {_dims(spec.shape)}")
+    return array
+
+
+def fits(shape: Sequence[int], wanted: Sequence[int]) -> bool:
+    """Whether a shape is one that `wanted`, with -1 for any size, allows."""
+    return len(shape) == len(wanted) and all(w in (-1, s) for s, w in zip(shape, wanted, strict=True))
+
+
+def stack(instances: Sequence[Arrays]) -> dict[str, NDArray[Any]]:
+    """Arrays of single instances, joined along a new leading batch dimension.
+
+    Raises:
+        TensorError: an instance has other names or shapes than the first; `args[1]` is its index.
+    """
+    first = instances[0]
+    for index, arrays in enumerate(instances):
+        if arrays.keys() != first.keys():
+            raise TensorError(f"gives the tensors {_quoted(arrays)} where instances[0] gives {_quoted(first)}", index)
+        for name, array in arrays.items():
+            if array.shape != first[name].shape:
+                raise TensorError(
+                    f"{name!r} has shape {_dims(array.shape)} where instances[0] has {_dims(first[name].shape)}", index
+                )
+    return {name: np.stack([arrays[name] for arrays in instances]) for name in first}
+
+
+def to_json(array: NDArray[Any]) -> Json:
+    """An array as plain Python: text for BYTES that are UTF-8, `{"b64": ...}` for those that are not."""
+    if array.dtype == np.object_:
+        return _texts(array.tolist())
+    return array.tolist()
+
+
+def _texts(value: Any) -> Json:
+    if isinstance(value, list):
+        return [_texts(item) for item in value]
+    if not isinstance(value, bytes):
+        return str(value)
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return {"b64": base64.b64encode(value).decode()}
+
+
+def _numbers(value: Json, spec: TensorSpec, dtype: np.dtype[Any]) -> NDArray[Any]:
+    try:
+        array = np.asarray(value)
+    except (ValueError, OverflowError):
+        raise TensorError(f"input {spec.name!r} is ragged: its lists differ in length or depth") from None
+    if array.size == 0:
+        return array.astype(dtype)
+    kind, wanted = array.dtype.kind, dtype.kind
+    if kind == "f" and wanted in "iu":
+        # JSON parsers on the way may print every number as a double: 3.0 is 3, 3.5 is a mistake
+        if not (np.isfinite(array).all() and (array == np.trunc(array)).all()):
+            raise TensorError(f"input {spec.name!r} is {spec.datatype} and takes whole numbers only")
+    elif (kind == "b") != (wanted == "b") or kind not in "biuf":
+        raise TensorError(
+            f"input {spec.name!r} is {spec.datatype} and takes {'booleans' if wanted == 'b' else 'numbers'}"
+        )
+    if wanted in "iu":
+        limits = np.iinfo(dtype)
+        low, high = array.min(), array.max()
+        if int(low) < limits.min or int(high) > limits.max:
+            raise TensorError(f"input {spec.name!r} has a number outside {spec.datatype}")
+    return array.astype(dtype)
+
+
+def _byte_strings(value: Json, spec: TensorSpec) -> NDArray[Any]:
+    """Strings and bytes at any depth, as an object array of `bytes`."""
+    shape: list[int] = []
+    level = value
+    while isinstance(level, list):
+        shape.append(len(level))
+        level = level[0] if level else None
+    array = np.empty(tuple(shape), dtype=np.object_)
+    flat: list[Json] = [value]
+    for size in shape:
+        if not all(isinstance(item, list) and len(item) == size for item in flat):
+            raise TensorError(f"input {spec.name!r} is ragged: its lists differ in length or depth")
+        flat = [item for part in flat for item in part]
+    if not all(isinstance(item, (str, bytes)) for item in flat):
+        raise TensorError(f"input {spec.name!r} is BYTES and takes strings or {{'b64': ...}}")
+    array.reshape(-1)[:] = [item.encode() if isinstance(item, str) else item for item in flat]
+    return array
+
+
+def _raw(value: bytes, spec: TensorSpec, dtype: np.dtype[Any]) -> NDArray[Any]:
+    fixed = [size for size in spec.shape if size >= 0]
+    row = int(np.prod(fixed, dtype=np.int64)) * dtype.itemsize
+    free = len(spec.shape) - len(fixed)
+    if free > 1 or row == 0 or len(value) % row or (free == 0 and len(value) != row):
+        raise TensorError(f"input {spec.name!r}: {len(value)} bytes do not make {spec.datatype} {_dims(spec.shape)}")
+    array = np.frombuffer(value, dtype=dtype.newbyteorder("<")).astype(dtype)
+    return array.reshape(spec.shape)
+
+
+def _dims(shape: Sequence[int]) -> str:
+    return "[" + ",".join(str(size) for size in shape) + "]"
+
+
+def _listed(tensors: Sequence[TensorSpec]) -> str:
+    return ", ".join(f"{t.name!r} ({t.datatype} {_dims(t.shape)})" for t in tensors)
+
+
+def _quoted(arrays: Arrays) -> str:
+    return ", ".join(repr(name) for name in arrays) or "none"

@@ -1,0 +1,74 @@
+"""One worker process: `python -m listener.worker`, started by `workers.py` with the listening socket as a descriptor.
+
+Order: the server answers first, then the service loads. On SIGTERM: refuse new requests, finish the running ones, close
+the server, take the service down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+
+from aiohttp import web
+
+from listener import app, observe, settings
+from listener.process import EX_CONFIG, SOCKET_VARIABLE
+from listener.settings import Settings
+
+log = logging.getLogger("listener.worker")
+
+
+def main() -> int:
+    """Runs until SIGTERM. Returns the exit status: 0, or EX_CONFIG with the reasons in the log."""
+    configured = settings.read()
+    observe.set_up(configured.log_level, configured.triton_log_level, configured.log_format)
+    listening = socket.socket(fileno=int(os.environ[SOCKET_VARIABLE]))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C goes to the parent, which decides the order
+    with asyncio.Runner(loop_factory=_fast_loop()) as loop:
+        return loop.run(_run(configured, listening))
+
+
+async def _run(configured: Settings, listening: socket.socket) -> int:
+    listener = app.Listener(configured)
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    runner = app.runner(app.make(listener))
+    await runner.setup()
+    try:
+        await web.SockSite(runner, listening, backlog=4096).start()
+        listener.failure.add_done_callback(lambda _: stop.set())
+        await stop.wait()
+        if listener.failure.done():
+            for mistake in listener.failure.result().mistakes:
+                log.error("%s", mistake)
+            return EX_CONFIG
+        await _drain(listener)
+        return 0
+    finally:
+        await runner.cleanup()
+
+
+async def _drain(listener: app.Listener) -> None:
+    inside = listener.gate.inside
+    log.info("draining: %d requests are running", inside)
+    if not await listener.gate.drain(listener.settings.drain_timeout):
+        log.warning("%d requests were cut off after %g s", listener.gate.inside, listener.settings.drain_timeout)
+
+
+def _fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop where it is installed (docs/adr/0002-dependencies.md)."""
+    with contextlib.suppress(ImportError):
+        import uvloop
+
+        return uvloop.new_event_loop
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

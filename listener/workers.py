@@ -1,0 +1,233 @@
+"""The parent process: binds the port, then keeps its children running: the workers, and Triton under `up`.
+
+It neither answers requests nor loads anything large. Start: port, workers, Triton, so that health answers (503) from
+the first moment. Stop, the other way round: the workers drain and end, and only then Triton.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Awaitable, Callable
+
+from listener import probe
+from listener.errors import ConfigError
+from listener.process import EX_CONFIG, SOCKET_VARIABLE, Backoff, Child, start
+from listener.settings import Settings
+from listener.triton.server import TritonServer
+
+log = logging.getLogger("listener.parent")
+
+#: A worker that lived this long had started; its next start begins with a short delay again.
+_WORKER_STARTED_AFTER = 10.0
+#: Beyond a worker's drain, for closing its server and its handlers.
+_WORKER_CLOSE = 5.0
+#: Beyond Triton's own exit timeout.
+_TRITON_CLOSE = 3.0
+
+
+class GaveUp(Exception):
+    """A child cannot be kept running; the text is one sentence."""
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """The listening socket, open before anything else so that the platform's liveness check succeeds.
+
+    Raises:
+        ConfigError: the address cannot be had; the sentence says how to choose another.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=4096)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(
+            f"cannot listen on {host}:{port}: {reason}; choose another port with --port or AIP_HTTP_PORT"
+        ) from None
+
+
+class Parent:
+    """Starts, restarts and stops the children.
+
+    Args:
+        configured: all settings.
+        listening: the bound socket.
+        triton: started beside the workers, or None where it runs elsewhere.
+        on_ready: called once, when health answers 200 for the first time.
+    """
+
+    def __init__(
+        self,
+        configured: Settings,
+        listening: socket.socket,
+        triton: TritonServer | None,
+        on_ready: Callable[[], None],
+    ) -> None:
+        self._settings, self._socket, self._triton, self._on_ready = configured, listening, triton, on_ready
+        self._workers: dict[str, Child] = {}
+        self._triton_child: Child | None = None
+        self._stop = asyncio.Event()
+        self._force = asyncio.Event()
+
+    async def run(self) -> int:
+        """Runs until SIGTERM or SIGINT, or until a child is beyond help.
+
+        Returns:
+            The exit status: 0 after an orderly stop, 1 after a forced one or when a child is beyond help.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal)
+        tasks = [asyncio.create_task(self._keep_worker(f"worker-{n}")) for n in range(self._settings.workers)]
+        if self._triton:
+            tasks.append(asyncio.create_task(self._keep_triton(self._triton)))
+        announcement = asyncio.create_task(self._announce())
+        status = await self._until_stopped(tasks)
+        announcement.cancel()
+        for task in tasks:
+            task.cancel()
+        return max(status, await self._stop_children())
+
+    def _on_signal(self) -> None:
+        if self._stop.is_set():
+            log.warning("forced to stop")
+            self._force.set()
+        self._stop.set()
+
+    async def _until_stopped(self, tasks: list[asyncio.Task[None]]) -> int:
+        stopped = asyncio.create_task(self._stop.wait())
+        done, _ = await asyncio.wait({stopped, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        status = 0
+        for task in done - {stopped}:
+            failure = task.exception()
+            if isinstance(failure, GaveUp):
+                log.error("%s", failure)
+            else:
+                log.error("the parent process failed", exc_info=failure)
+            status = 1
+        return status
+
+    async def _keep_worker(self, name: str) -> None:
+        env = {**os.environ, **self._settings.to_env(), SOCKET_VARIABLE: str(self._socket.fileno())}
+        if self._triton:
+            env["LISTENER_TRITON_URL"] = self._triton.url
+
+        async def begin() -> Child:
+            argv = [sys.executable, "-m", "listener.worker"]
+            self._workers[name] = child = await start(name, argv, env, pass_fds=[self._socket.fileno()])
+            return child
+
+        await _keep(name, begin, lambda: asyncio.sleep(_WORKER_STARTED_AFTER))
+
+    async def _keep_triton(self, triton: TritonServer) -> None:
+        async def begin() -> Child:
+            self._triton_child = child = await triton.start()
+            return child
+
+        await _keep("triton", begin, lambda: _answers(f"{triton.url}/v2/health/ready"))
+
+    async def _announce(self) -> None:
+        await _answers(local_url(self._settings, self._settings.health_route))
+        self._on_ready()
+
+    async def _stop_children(self) -> int:
+        """Workers first, side by side; Triton when they are gone. Returns 1 if anybody had to be killed."""
+        self._socket.close()  # with the workers' copies gone too, new connections are refused at once
+        patience = self._settings.drain_timeout + _WORKER_CLOSE
+        statuses = await asyncio.gather(*(self._stop_child(child, patience) for child in self._workers.values()))
+        if self._triton_child:
+            await self._stop_child(self._triton_child, self._settings.triton_exit_timeout + _TRITON_CLOSE)
+        if self._triton:
+            self._triton.close()
+        return 1 if self._force.is_set() or any(status > 128 for status in statuses) else 0
+
+    async def _stop_child(self, child: Child, patience: float) -> int:
+        if not child.running:
+            return 0
+        stopping = asyncio.create_task(child.stop(patience))
+        forced = asyncio.create_task(self._force.wait())
+        await asyncio.wait({stopping, forced}, return_when=asyncio.FIRST_COMPLETED)
+        forced.cancel()
+        if not stopping.done():
+            child.send(signal.SIGKILL)
+        return await stopping
+
+
+async def _keep(name: str, begin: Callable[[], Awaitable[Child]], until_ready: Callable[[], Awaitable[None]]) -> None:
+    """Starts a child whenever it has ended.
+
+    Raises:
+        GaveUp: it is set up wrongly, or ends again and again before it is ready.
+    """
+    backoff = Backoff()
+    while True:
+        started = time.monotonic()
+        child = await begin()
+        log.debug("%s started as process %d", name, child.pid)
+        ready = asyncio.ensure_future(until_ready())
+        try:
+            status = await child.wait()
+        finally:
+            was_ready = ready.done()
+            ready.cancel()
+        if status == EX_CONFIG:
+            raise GaveUp(f"{name} cannot start as it is set up; its own message says why")
+        delay = backoff.after_exit(started, time.monotonic(), was_ready)
+        if delay is None:
+            raise GaveUp(f"{name} ended with status {status} at each of its last {backoff.limit} starts, never ready")
+        log.error("%s ended with status %d; starting it again in %g s", name, status, delay)
+        await asyncio.sleep(delay)
+
+
+async def _answers(url: str) -> None:
+    """Returns once a GET is answered with 200."""
+    while (await asyncio.to_thread(probe.get, url, 1.0))[0] != 200:  # noqa: ASYNC110 - another process has no Event
+        await asyncio.sleep(0.2)
+
+
+def local_url(configured: Settings, path: str) -> str:
+    """How this machine reaches its own listener."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(configured.host, configured.host)
+    return f"http://{f'[{host}]' if ':' in host and not host.startswith('[') else host}:{configured.port}{path}"
+
+
+async def run_triton(server: TritonServer) -> int:
+    """Triton as the only child: signals forwarded, exit status passed on. For supervisors of their own."""
+    child = await server.start()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGQUIT):
+        loop.add_signal_handler(number, child.send, number)
+    try:
+        return await child.wait()
+    finally:
+        server.close()
+
+
+def serve(configured: Settings, triton: TritonServer | None, on_ready: Callable[[Settings], None]) -> int:
+    """Runs listener and, if given, Triton in the foreground.
+
+    Args:
+        configured: all settings; port 0 takes a free one.
+        triton: to be started beside the workers.
+        on_ready: called with the settings (the real port filled in) when predictions can be made.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        ConfigError: the port cannot be had.
+    """
+    listening = bind(configured.host, configured.port)
+    configured = dataclasses.replace(configured, port=int(listening.getsockname()[1]))
+
+    async def run() -> int:
+        return await Parent(configured, listening, triton, lambda: on_ready(configured)).run()
+
+    return asyncio.run(run())
