@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -183,13 +184,16 @@ def _existing(repository: Path) -> Path:
 
 
 def _announce(configured: Settings, service: services.Service) -> None:
-    """What is served and a line to try it, for the person at the terminal."""
+    """What is served, and for a person at a terminal a line to try it."""
     from listener import workers
 
     url = workers.local_url(configured, configured.predict_route)
-    sample = next(iter(sorted((service.folder / "examples").glob("*.png"))), None)
-    click.echo(f"\nReady. Serving {', '.join(service.routes)} on {url}")
-    if sample:
+    served = ", ".join(service.routes)
+    if not observe.for_people(configured.log_format, sys.stdout):
+        logging.getLogger("listener").info("ready: serving %s on %s", served, url)
+        return
+    click.echo(f"\nReady. Serving {served} on {url}")
+    if sample := next(iter(sorted((service.folder / "examples").glob("*.png"))), None):
         path = sample.relative_to(Path.cwd()) if sample.is_relative_to(Path.cwd()) else sample
         click.echo("Try it:\n")
         click.echo(

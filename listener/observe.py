@@ -58,6 +58,11 @@ class HumanFormatter(logging.Formatter):
         return f"{colour}{text}\x1b[0m" if colour else text
 
 
+def for_people(form: str, stream: TextIO) -> bool:
+    """Whether a log format means text for people on this stream; `auto` does on a terminal."""
+    return form == "human" or (form == "auto" and stream.isatty())
+
+
 def set_up(level: str, triton_level: str, form: str, stream: TextIO | None = None) -> None:
     """Makes the root logger write to `stream` (default stdout), replacing what was there.
 
@@ -67,9 +72,8 @@ def set_up(level: str, triton_level: str, form: str, stream: TextIO | None = Non
         form: json, human, or auto (human when the stream is a terminal).
     """
     stream = sys.stdout if stream is None else stream
-    human = form == "human" or (form == "auto" and stream.isatty())
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(HumanFormatter() if human else JsonFormatter())
+    handler.setFormatter(HumanFormatter() if for_people(form, stream) else JsonFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)

@@ -45,8 +45,8 @@ def bind(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=4096)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)  # create_server's own text repeats the address
         raise ConfigError(
             f"cannot listen on {host}:{port}: {reason}; choose another port with --port or AIP_HTTP_PORT"
         ) from None

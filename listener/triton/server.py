@@ -106,8 +106,13 @@ def has_gpu() -> bool:
 
 
 def child_environment(environ: Mapping[str, str], installation: Installation) -> dict[str, str]:
-    """The environment for Triton: ours without AIP_*, with the folders that the installation needs in front."""
+    """The environment for Triton: ours without AIP_*, with the folders that the installation needs in front.
+
+    ONNX Runtime's wheels report to their maker since 1.29 unless told not to (its Privacy.md); a model server should not
+    do that unasked. Set ORT_DISABLE_TELEMETRY=0 to allow it.
+    """
     env = {name: value for name, value in environ.items() if not name.startswith("AIP_")}
+    env.setdefault("ORT_DISABLE_TELEMETRY", "1")
     for name, folders in (("LD_LIBRARY_PATH", installation.library_path), ("PATH", installation.path)):
         entries = [*map(str, folders), *filter(None, [env.get(name)])]
         if entries:
@@ -116,15 +121,22 @@ def child_environment(environ: Mapping[str, str], installation: Installation) ->
 
 
 def _lay_out(installation: Installation, resources: ExitStack) -> Path | None:
-    """Triton takes one backend directory: a folder of links that is gone with us."""
+    """Triton takes one backend directory: a folder that is gone with us.
+
+    Folders are linked, but for those that need a file of another place beside theirs. These are copied: Triton refuses
+    a Python-based backend whose `libtriton_python.so` is a link that leads out of the backend directory.
+    """
     if not installation.backends:
         return None
     directory = Path(tempfile.mkdtemp(prefix="listener-backends-"))
     resources.callback(shutil.rmtree, directory, ignore_errors=True)
     for name, source in installation.backends.items():
-        (directory / name).mkdir()
-        for file in [*source.iterdir(), *installation.extra_files.get(name, ())]:
-            (directory / name / file.name).symlink_to(file)
+        if extra := installation.extra_files.get(name):
+            shutil.copytree(source, directory / name, ignore=shutil.ignore_patterns("__pycache__"))
+            for file in extra:
+                shutil.copy2(file, directory / name)
+        else:
+            (directory / name).symlink_to(source)
     return directory
 
 

@@ -1,0 +1,16 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.integration.stack import Stack, running
+
+
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The sample service, with the platform's variables set; shared by tests that leave it as it is."""
+    log = tmp_path_factory.mktemp("sample") / "log"
+    with running(log, AIP_MODE="PREDICTION", AIP_PREDICT_ROUTE="/predict", AIP_HEALTH_ROUTE="/health") as stack:
+        stack.until(200)
+        yield stack

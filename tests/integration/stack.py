@@ -1,0 +1,155 @@
+"""A stack as a user runs it: real processes, real ports, real signals."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import requests
+
+ROOT = Path(__file__).parents[2]
+SHM = Path("/dev/shm")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Stack:
+    """`listener COMMAND` as a child process in a session of its own.
+
+    Args:
+        log: receives its output.
+        command: of the command line.
+        service: folder with listener.yaml.
+        env: further variables.
+    """
+
+    def __init__(self, log: Path, command: str = "up", service: Path = ROOT, **env: str) -> None:
+        self.port = int(env.get("AIP_HTTP_PORT", free_port()))
+        self.log = log
+        self.started = time.monotonic()
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "listener", command, "--service", str(service)],
+                env={**os.environ, "LISTENER_HOST": "127.0.0.1", "AIP_HTTP_PORT": str(self.port), **env},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def health(self) -> tuple[int, Any]:
+        """Status and body of /health; 0 where nobody answers."""
+        try:
+            answer = requests.get(f"{self.url}/health", timeout=5)
+        except requests.ConnectionError:
+            return 0, None
+        return answer.status_code, answer.json()
+
+    def predict(self, instances: list[Any], **more: Any) -> requests.Response:
+        return requests.post(f"{self.url}/predict", json={"instances": instances, **more}, timeout=60)
+
+    def until(self, status: int, patience: float = 60.0) -> float:
+        """Waits until /health has a status; returns the seconds that it took."""
+        return wait_for(lambda: self.health()[0] == status, patience, lambda: f"{self.health()}\n{self.output()}")
+
+    def triton_pid(self) -> int:
+        return next(pid for pid in children(self.process.pid) if "tritonserver" in command_line(pid))
+
+    def regions(self) -> set[str]:
+        """What this stack's Triton has in shared memory now."""
+        prefix = command_line(self.triton_pid()).partition("shm-region-prefix-name=")[2].split()[0]
+        return {path.name for path in SHM.glob(f"{prefix}*")}
+
+    def output(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def stop(self, number: int = signal.SIGTERM, patience: float = 30.0) -> int:
+        """Sends a signal and waits for the exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(patience)
+
+
+@contextlib.contextmanager
+def running(log: Path, command: str = "up", service: Path = ROOT, **env: str) -> Iterator[Stack]:
+    """A stack that is gone afterwards, whatever the test did to it."""
+    stack = Stack(log, command, service, **env)
+    family = set[int]()
+    try:
+        yield stack
+    finally:
+        family |= descendants(stack.process.pid)
+        stack.process.send_signal(signal.SIGTERM)
+        try:
+            stack.process.wait(40)
+        except subprocess.TimeoutExpired:
+            stack.process.kill()
+            stack.process.wait()
+        for pid in family:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def wait_for(condition: Callable[[], bool], patience: float, explain: Callable[[], str] = lambda: "") -> float:
+    """Seconds until a condition holds.
+
+    Raises:
+        AssertionError: it does not within `patience` seconds.
+    """
+    begin = time.monotonic()
+    while not condition():
+        if time.monotonic() - begin > patience:
+            raise AssertionError(f"not within {patience} s: {explain()}")
+        time.sleep(0.02)
+    return time.monotonic() - begin
+
+
+def children(pid: int) -> list[int]:
+    """Direct children, from /proc."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            found += [int(child) for child in task.read_text().split()]
+    return found
+
+
+def descendants(pid: int) -> set[int]:
+    """Children, their children, and so on."""
+    found = set[int]()
+    for child in children(pid):
+        found |= {child} | descendants(child)
+    return found
+
+
+def command_line(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    return ""
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+
+
+def left(regions: set[str]) -> set[str]:
+    """Those of the regions that still exist."""
+    return {name for name in regions if (SHM / name).exists()}

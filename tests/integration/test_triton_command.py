@@ -1,0 +1,81 @@
+"""`listener triton`: tritonserver as the only child, for a supervisor such as the image's."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.integration.stack import Stack, alive, descendants, free_port, left, running, wait_for
+
+pytestmark = pytest.mark.triton
+
+
+def start(log: Path, port: int) -> Stack:
+    stack = Stack(
+        log,
+        "triton",
+        LISTENER_TRITON_URL=f"http://127.0.0.1:{port}",
+        LISTENER_TRITON_ARGS=f"--metrics-port={free_port()}",
+        LISTENER_LOG_FORMAT="json",
+        AIP_MODE="PREDICTION",
+        AIP_HTTP_PORT=str(free_port()),
+    )
+    wait_for(lambda: answers(port), 60, stack.output)
+    return stack
+
+
+def answers(port: int) -> bool:
+    try:
+        return requests.get(f"http://127.0.0.1:{port}/v2/health/ready", timeout=2).status_code == 200
+    except requests.ConnectionError:
+        return False
+
+
+def test_signals_go_through_and_the_exit_status_comes_back(tmp_path: Path) -> None:
+    port = free_port()
+    stack = start(tmp_path / "log", port)
+    family = descendants(stack.process.pid)
+    stack.process.send_signal(signal.SIGTERM)
+    assert stack.process.wait(20) == 0
+    assert not [pid for pid in family if alive(pid)]
+    assert not answers(port)
+
+
+def test_a_killed_triton_gives_137_and_leaves_nothing(tmp_path: Path) -> None:
+    stack = start(tmp_path / "log", free_port())
+    family, regions = descendants(stack.process.pid), stack.regions()
+    os.kill(stack.triton_pid(), signal.SIGKILL)
+    assert stack.process.wait(20) == 137
+    wait_for(lambda: not [pid for pid in family if alive(pid)], 5)
+    assert regions
+    assert not left(regions)
+
+
+def test_each_log_line_is_one_of_ours(tmp_path: Path) -> None:
+    stack = start(tmp_path / "log", free_port())
+    stack.stop()
+    lines = [json.loads(line) for line in stack.output().splitlines()]
+    assert len(lines) > 10
+    assert {line["logger"] for line in lines} == {"triton"}
+    assert any("successfully loaded 'digits'" in line["message"] for line in lines)
+    assert not [line for line in lines if line["severity"] == "ERROR"]
+
+
+def test_listener_serve_in_front_of_it(tmp_path: Path) -> None:
+    """The two commands of the image, side by side."""
+    port = free_port()
+    triton = start(tmp_path / "triton", port)
+    try:
+        with running(tmp_path / "serve", "serve", LISTENER_TRITON_URL=f"127.0.0.1:{port}") as listener:
+            listener.until(200)
+            assert listener.predict([[0, 16] * 32]).status_code == 200
+            triton.stop()
+            listener.until(503, 5)
+            assert listener.predict([[0, 16] * 32]).status_code == 503
+    finally:
+        triton.stop()
