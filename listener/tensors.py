@@ -136,13 +136,14 @@ def fits(shape: Sequence[int], wanted: Sequence[int]) -> bool:
 
 
 def stack(instances: Sequence[Arrays]) -> dict[str, NDArray[Any]]:
-    """Arrays of single instances, joined along a new leading batch dimension.
+    """Arrays of single instances, joined along a new leading batch dimension. Numbers and lists count as arrays.
 
     Raises:
         TensorError: an instance has other names or shapes than the first; `args[1]` is its index.
     """
-    first = instances[0]
-    for index, arrays in enumerate(instances):
+    made = [{name: np.asarray(array) for name, array in arrays.items()} for arrays in instances]
+    first = made[0]
+    for index, arrays in enumerate(made):
         if arrays.keys() != first.keys():
             raise TensorError(f"gives the tensors {_quoted(arrays)} where instances[0] gives {_quoted(first)}", index)
         for name, array in arrays.items():
@@ -150,7 +151,7 @@ def stack(instances: Sequence[Arrays]) -> dict[str, NDArray[Any]]:
                 raise TensorError(
                     f"{name!r} has shape {_dims(array.shape)} where instances[0] has {_dims(first[name].shape)}", index
                 )
-    return {name: np.stack([arrays[name] for arrays in instances]) for name in first}
+    return {name: np.stack([arrays[name] for arrays in made]) for name in first}
 
 
 def to_json(array: NDArray[Any]) -> Json:
