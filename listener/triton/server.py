@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import sys
 import tempfile
 import urllib.parse
 from collections.abc import Iterable, Mapping
@@ -108,11 +109,15 @@ def has_gpu() -> bool:
 def child_environment(environ: Mapping[str, str], installation: Installation) -> dict[str, str]:
     """The environment for Triton: ours without AIP_*, with the folders that the installation needs in front.
 
-    ONNX Runtime's wheels report to their maker since 1.29 unless told not to (its Privacy.md); a model server should not
-    do that unasked. Set ORT_DISABLE_TELEMETRY=0 to allow it.
+    ONNX Runtime's wheels report to their maker since 1.29 unless told not to (its Privacy.md); a model server does
+    not do that unasked. ORT_DISABLE_TELEMETRY=0 allows it.
     """
     env = {name: value for name, value in environ.items() if not name.startswith("AIP_")}
     env.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    if not installation.embedded and sys.prefix != sys.base_prefix:
+        # Triton's Python models belong to the Python of its image, not to the listener's virtual environment
+        env["PATH"] = ":".join(entry for entry in env.get("PATH", "").split(":") if entry != f"{sys.prefix}/bin")
+        env.pop("VIRTUAL_ENV", None)
     for name, folders in (("LD_LIBRARY_PATH", installation.library_path), ("PATH", installation.path)):
         entries = [*map(str, folders), *filter(None, [env.get(name)])]
         if entries:

@@ -1,0 +1,66 @@
+"""supervisord.conf as the image runs it, in the folder of the sample service."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.integration.stack import ROOT, alive, children, command_line, descendants, free_port, wait_for
+
+pytestmark = pytest.mark.triton
+
+
+def test_both_programs_run_are_restarted_and_stop_in_order(tmp_path: Path) -> None:
+    port, triton_port, log = free_port(), free_port(), tmp_path / "log"
+    conf = tmp_path / "supervisord.conf"
+    conf.write_text((ROOT / "supervisord.conf").read_text().replace("/tmp/", f"{tmp_path}/"))
+    env = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "AIP_HTTP_PORT": str(port),
+        "AIP_MODE": "PREDICTION",
+        "LISTENER_HOST": "127.0.0.1",
+        "LISTENER_TRITON_URL": f"127.0.0.1:{triton_port}",
+        "LISTENER_TRITON_ARGS": f"--metrics-port={free_port()}",
+    }
+    with log.open("wb") as output:
+        command = [sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(conf)]
+        process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=output, stderr=output)
+    family = set[int]()
+    try:
+        wait_for(lambda: health(port) == 200, 60, log.read_text)
+        (triton,) = (pid for pid in children(process.pid) if "listener triton" in command_line(pid))
+        os.kill(next(iter(children(triton))), signal.SIGKILL)
+        wait_for(lambda: health(port) == 503, 5, log.read_text)
+        wait_for(lambda: health(port) == 200, 60, log.read_text)
+        answer = requests.post(f"http://127.0.0.1:{port}/predict", json={"instances": [[0, 16] * 32]}, timeout=10)
+        assert answer.status_code == 200
+        family = descendants(process.pid)
+        begin = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(40) == 0
+        assert time.monotonic() - begin < 30
+        assert len(family) >= 5
+        assert not [pid for pid in family if alive(pid)]
+        text = log.read_text()
+        assert text.index("draining") < text.rindex('"logger":"triton"')
+    finally:
+        process.kill()
+        process.wait()
+        for pid in family:
+            if alive(pid):
+                os.kill(pid, signal.SIGKILL)
+
+
+def health(port: int) -> int:
+    try:
+        return requests.get(f"http://127.0.0.1:{port}/health", timeout=5).status_code
+    except requests.ConnectionError:
+        return 0
