@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
-import pty
 import signal
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from tests.integration.stack import (
     running,
     wait_for,
 )
+from tests.integration.terminal import terminal
 
 pytestmark = pytest.mark.triton
 
@@ -136,45 +136,23 @@ def test_ctrl_c_in_a_terminal_drains_first(slow_service: Path) -> None:
     """Ctrl-C goes to the whole foreground group, as from a keyboard; the running request still gets its answer."""
     port = free_port()
     env = {**os.environ, "LISTENER_HOST": "127.0.0.1", "AIP_HTTP_PORT": str(port)}
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.execve(sys.executable, [sys.executable, "-m", "listener", "up", "--service", str(slow_service)], env)
-    screen = Screen(terminal)
-    try:
-        wait_for(lambda: "Ready. Serving slow" in screen.text, 60, lambda: screen.text)
-        family, answers = descendants(pid), list[requests.Response]()
+    with terminal([sys.executable, "-m", "listener", "up"], env, slow_service) as screen:
+        screen.until("Ready. Serving slow")
+        family, answers = descendants(screen.pid), list[requests.Response]()
         body = {"instances": [[1.5]]}
         request = threading.Thread(
             target=lambda: answers.append(requests.post(f"http://127.0.0.1:{port}/predict", json=body, timeout=30))
         )
         request.start()
         time.sleep(0.5)
-        os.write(terminal, b"\x03")
+        screen.press("\x03")
         begin = time.monotonic()
-        _, status = os.waitpid(pid, 0)
+        assert screen.wait() == 0, screen.text
         request.join()
-        assert os.waitstatus_to_exitcode(status) == 0, screen.text
         assert time.monotonic() - begin < 20
         assert answers[0].json() == {"predictions": [[1.5]]}
-        wait_for(lambda: not [p for p in family if alive(p)], 5)
+        wait_for(lambda: not [pid for pid in family if alive(pid)], 5)
         assert "Traceback" not in screen.text
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-
-
-class Screen:
-    """What a program writes to its terminal, read in the background."""
-
-    def __init__(self, terminal: int) -> None:
-        self.text = ""
-        self._terminal = terminal
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        with contextlib.suppress(OSError):  # the other end closed
-            while chunk := os.read(self._terminal, 4096):
-                self.text += chunk.decode(errors="replace")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

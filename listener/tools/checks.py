@@ -1,0 +1,109 @@
+"""`listener check`: everything about a service that can be checked without starting anything.
+
+listener.yaml, the handlers, the layout of the model repository, and each config.pbtxt against its ONNX file. One
+mistake does not hide the others.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from listener import loader, service
+from listener.errors import ConfigError, one_line
+from listener.service import Service
+from listener.tensors import ModelSpec
+from listener.tools import handler_checks, repository
+
+if TYPE_CHECKING:  # needs the extra `tools`, which may be missing
+    from listener.tools import onnx_model
+
+Specs = dict[str, ModelSpec | None]
+
+
+def run(folder: Path) -> list[str]:
+    """Checks the service in `folder`; a sentence per mistake, each with file and line or field, in a fixed order."""
+    try:
+        found = service.read(folder)
+    except ConfigError as error:
+        return [one_line(mistake) for mistake in error.mistakes]
+    in_repository, specs = _check_repository(found)
+    mistakes = [*_check_routes(found, specs), *in_repository]
+    return [one_line(mistake) for mistake in dict.fromkeys(mistakes)]
+
+
+def _check_repository(found: Service) -> tuple[list[str], Specs | None]:
+    """Mistakes and the models that are there; None for these where that cannot be told."""
+    try:
+        models = repository.names(found.repository)
+    except ConfigError:
+        return [f"{found.file}: repository: {found.repository} is not a folder that can be read"], None
+    missing = _missing_extra()
+    if missing:
+        return [missing], dict.fromkeys(models)
+    mistakes: list[str] = []
+    specs: Specs = {name: _check_model(found.repository / name, models, mistakes) for name in models}
+    return mistakes, specs
+
+
+def _missing_extra() -> str | None:
+    try:
+        for module in ("onnx", "google.protobuf.text_format", "tritonclient.grpc.model_config_pb2"):
+            importlib.import_module(module)
+    except (ImportError, RuntimeError) as error:  # tritonclient.grpc raises RuntimeError where grpc is missing
+        return f"the model repository is not checked: it needs pip install 'triton-listener[tools]' ({error})"
+    return None
+
+
+def _check_model(path: Path, models: list[str], mistakes: list[str]) -> ModelSpec | None:
+    from listener.tools import agreement, model_config
+
+    try:
+        found = repository.read(path, mistakes)
+    except ConfigError as error:
+        mistakes += error.mistakes
+        return None
+    if found is None:
+        return None
+    signatures = _signatures(found, mistakes)
+    latest = signatures[-1] if signatures else None
+    batch = agreement.max_batch_size(found.config, found.backend, latest)
+    mistakes += model_config.check(found.config, path.name, batch)
+    mistakes += model_config.check_steps(found.config, models)
+    for signature in signatures:
+        mistakes += agreement.check(found.config, signature)
+    return agreement.spec(path.name, found.config, latest)
+
+
+def _signatures(found: repository.ModelFolder, mistakes: list[str]) -> list[onnx_model.Signature]:
+    from listener.tools import onnx_model
+
+    signatures = []
+    for file in found.files if found.backend == "onnxruntime" else ():
+        try:
+            signatures.append(onnx_model.read(file, mistakes))
+        except ConfigError as error:
+            mistakes += error.mistakes
+    return signatures
+
+
+def _check_routes(found: Service, specs: Specs | None) -> Iterator[str]:
+    for route in found.routes.values():
+        mistakes: list[str] = []
+        handler = handler_checks.import_class(found, route, mistakes)
+        name = route.model if handler is None else loader.model_name(route, handler)
+        if name is not None and specs is not None and name not in specs:
+            place = f"{found.file}:{route.line}: routes.{route.name}.model"
+            mistakes.append(f"{place}: no model {name!r} in {found.repository}; {_hint(name, specs)}")
+        elif handler is not None:
+            mistakes += handler_checks.check(found, route, handler, specs or {})
+        yield from mistakes
+
+
+def _hint(name: str, specs: Specs) -> str:
+    near = difflib.get_close_matches(name, specs, n=1)
+    found = f"found are {', '.join(specs)}" if specs else "it is empty"
+    return f"did you mean {near[0]!r}? {found[0].upper()}{found[1:]}" if near else found

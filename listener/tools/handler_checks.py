@@ -1,0 +1,171 @@
+"""Handlers, as far as they can be checked without a model: their shape, and their `example` on its way to the model."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from typing import Any, NoReturn
+
+import numpy as np
+
+from listener import loader
+from listener.call import Context
+from listener.errors import ConfigError, one_line
+from listener.handler import Handler, takes_context
+from listener.pool import Pool
+from listener.service import Route, Service
+from listener.tensors import NUMPY, ModelSpec, TensorSpec, fits
+
+
+class _NeedsModel(BaseException):
+    """A handler asks for what only a running model can tell. Not an Exception, so that no handler swallows it."""
+
+
+class _Offline:
+    """Stands for a model while there is none: knows its tensors, computes nothing."""
+
+    def __init__(self, spec: ModelSpec | None) -> None:
+        self._spec = spec
+
+    @property
+    def spec(self) -> ModelSpec:
+        if self._spec is None:
+            raise _NeedsModel
+        return self._spec
+
+    async def infer(self, arrays: Any, deadline: float = float("inf")) -> NoReturn:
+        raise _NeedsModel
+
+
+def import_class(service: Service, route: Route, mistakes: list[str]) -> type[Handler] | None:
+    """The class of a route's handler; None after adding to `mistakes`."""
+    try:
+        with _quiet():
+            return loader.handler_class(service, route)
+    except ConfigError as error:
+        mistakes += error.mistakes
+    except SystemExit as error:
+        mistakes.append(
+            f"{_place(service, route)}.handler: {route.handler!r} ends the process when it is imported (status {error})"
+        )
+    return None
+
+
+def check(service: Service, route: Route, handler: type[Handler], specs: Mapping[str, ModelSpec | None]) -> list[str]:
+    """What is wrong with one handler.
+
+    Args:
+        service: the service.
+        route: the handler's route.
+        handler: its class.
+        specs: all models of the repository; None = its tensors are not known here.
+
+    Returns:
+        A sentence per mistake.
+    """
+    place = f"{_place(service, route)}.handler: {handler.__name__}"
+    mistakes = [f"{place}{sentence}" for sentence in _signatures(handler)]
+    if mistakes:
+        return mistakes
+    try:
+        with _quiet(), closing(Pool(1)) as pool:
+            offline = {name: _Offline(spec) for name, spec in specs.items()}
+            made = loader.load(service, route, handler, offline, pool)
+            mistakes += [f"{place}{sentence}" for sentence in _example(made, specs)]
+            made.close()
+    except _NeedsModel:
+        pass  # nothing can be said without a model
+    except ConfigError as error:
+        mistakes += error.mistakes
+    except (Exception, SystemExit) as error:
+        mistakes.append(f"{place}: fails with {one_line(f'{type(error).__name__}: {error}')}")
+    return mistakes
+
+
+def _place(service: Service, route: Route) -> str:
+    return f"{service.file}:{route.line}: routes.{route.name}"
+
+
+def _quiet() -> contextlib.AbstractContextManager[Any]:
+    """What handlers print goes to standard error: on standard output, each line is a mistake."""
+    return contextlib.redirect_stdout(sys.stderr)
+
+
+def _signatures(handler: type[Handler]) -> Iterator[str]:
+    for hook, arguments in (("preprocess", "instance"), ("postprocess", "outputs")):
+        function = _bound(handler, hook)
+        count = 2 if takes_context(function) else 1
+        if not _takes(function, count):
+            yield f".{hook}: has to take (self, {arguments}) or (self, {arguments}, context)"
+    predict = _bound(handler, "predict")
+    if not _takes(predict, 1):
+        yield ".predict: has to take (self, call)"
+    elif not any(map(inspect.iscoroutinefunction, (predict, inspect.unwrap(predict)))):
+        yield ".predict: has to be async def"
+    if not _takes(_bound(handler, "load"), 1):
+        yield ".load: has to take (self, artifacts)"
+    if not _takes(handler, 0):
+        yield ".__init__: may take no arguments; load(artifacts) is the place for what a handler reads"
+
+
+def _bound(handler: type[Handler], name: str) -> Callable[..., Any]:
+    """A method as it looks from an instance, without making one."""
+    method = inspect.getattr_static(handler, name)
+    found = method.__get__(object(), handler) if hasattr(method, "__get__") else method
+    return found if callable(found) else lambda: None
+
+
+def _takes(function: Callable[..., Any], count: int) -> bool:
+    try:
+        inspect.signature(function).bind(*[None] * count)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _example(made: Handler, specs: Mapping[str, ModelSpec | None]) -> Iterator[str]:
+    """Sends the example through `preprocess`, unless `predict` is overridden: then nobody knows what happens to it."""
+    if made.example is None or type(made).predict is not Handler.predict:
+        return
+    arguments = [made.example, Context()][: 2 if takes_context(made.preprocess) else 1]
+    try:
+        result = made.preprocess(*arguments)
+        arrays = asyncio.run(_awaited(result)) if inspect.isawaitable(result) else result
+    except Exception as error:
+        yield f".example: preprocess refuses it: {one_line(f'{type(error).__name__}: {error}')}"
+        return
+    if not isinstance(arrays, Mapping):
+        yield f".preprocess: gives {type(arrays).__name__} for the example, not a mapping of names to arrays"
+        return
+    spec = specs.get(made.model)
+    if spec is not None:
+        yield from (f".preprocess: {sentence}" for sentence in _compare(arrays, spec))
+
+
+async def _awaited(result: Any) -> Any:
+    return await result
+
+
+def _compare(arrays: Mapping[str, Any], spec: ModelSpec) -> Iterator[str]:
+    known = {tensor.name: tensor for tensor in spec.inputs}
+    for name, array in arrays.items():
+        if name not in known:
+            yield f"gives {name!r} for the example; model {spec.name!r} takes {', '.join(map(repr, known))}"
+        else:
+            yield from _compare_tensor(np.asarray(array), known[name])
+    for tensor in spec.inputs:
+        if tensor.name not in arrays and not tensor.optional:
+            yield f"gives no {tensor.name!r} for the example, which model {spec.name!r} needs"
+
+
+def _compare_tensor(array: np.ndarray[Any, Any], tensor: TensorSpec) -> Iterator[str]:
+    wanted = NUMPY.get(tensor.datatype)
+    if wanted is not None and not np.can_cast(array.dtype, wanted, casting="same_kind"):
+        yield f"gives {tensor.name!r} as {array.dtype} for the example; the model takes {tensor.datatype}"
+    if not fits(array.shape, tensor.shape):
+        shapes = f"{list(array.shape)} for the example; the model takes {list(tensor.shape)}"
+        yield f"gives {tensor.name!r} the shape {shapes}, without the batch dimension"

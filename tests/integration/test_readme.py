@@ -1,0 +1,101 @@
+"""Runs the README: every block, but for `make test` (which runs this) and those marked as needing what is not here."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.integration.stack import ROOT, alive, descendants, free_port, running, wait_for
+from tests.integration.terminal import terminal
+from tools.digits_data import load_split
+
+pytestmark = pytest.mark.triton
+
+_BLOCK = re.compile(r"(<!-- needs: (?P<needs>.*?) -->\n)?```(?P<language>\w+)\n(?P<text>.*?)```", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Block:
+    language: str
+    text: str
+    needs: str
+
+
+def blocks() -> list[Block]:
+    text = (ROOT / "README.md").read_text()
+    return [Block(m["language"], m["text"], m["needs"] or "") for m in _BLOCK.finditer(text)]
+
+
+def only(language: str, containing: str = "") -> str:
+    """The one block that is meant."""
+    (found,) = [b.text for b in blocks() if b.language == language and containing in b.text and not b.needs]
+    return found
+
+
+def test_every_block_is_run_here_or_marked() -> None:
+    """The tests below name all of them; a new block needs a new test, or a mark."""
+    unmarked = [(b.language, b.text.partition("\n")[0]) for b in blocks() if not b.needs]
+    assert unmarked == [
+        ("console", "$ make run"),
+        ("json", unmarked[1][1]),
+        ("console", "$ make test"),
+        ("python", "from handlers.ink import centred, numbers_ink"),
+        ("yaml", "routes:"),
+        ("sh", ". .venv/bin/activate"),
+    ]
+    assert {b.needs for b in blocks() if b.needs} == {"docker, gpu"}
+
+
+def test_make_run_its_curl_line_and_the_commands(tmp_path: Path) -> None:
+    """`make run` at a terminal, the printed line pasted into a shell, the block of commands, and Ctrl-C."""
+    port = str(free_port())
+    env = {**os.environ, "PORT": port, "AIP_HTTP_PORT": port}
+    with terminal(["make", "run"], env, ROOT) as screen:
+        screen.until("Ctrl-C stops everything.")
+        shown = screen.text
+        wanted = only("console", "make run").replace("8080", port)
+        last_lines = wanted[wanted.index("Ready.") :]
+        assert last_lines.strip() in shown
+        curl = next(line.strip() for line in shown.splitlines() if "curl" in line)
+        (answer,) = json.loads(shell(curl, env))["predictions"]
+        (promised,) = json.loads(only("json"))["predictions"]
+        assert answer["digit"] == promised["digit"]
+        assert answer["scores"] == pytest.approx(promised["scores"], abs=1e-4)
+        commands = shell("set -e\n" + only("sh", "listener predict"), env)
+        assert '"digit":7' in commands
+        assert "200 " in commands
+        assert "everything is in order" in commands
+        assert "LISTENER_MAX_BODY=12582912" in commands
+        family = descendants(screen.pid)
+        screen.press("\x03")
+        screen.wait()
+        wait_for(lambda: not [pid for pid in family if alive(pid)], 15)
+    assert len(family) >= 4
+    assert "Traceback" not in screen.text
+
+
+def shell(script: str, env: dict[str, str]) -> str:
+    run = subprocess.run(["bash", "-c", script], cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout
+
+
+def test_the_handler_and_the_yaml_are_a_service(tmp_path: Path) -> None:
+    (tmp_path / "handlers").mkdir()
+    for helper in ("ink.py", "picture.py"):
+        (tmp_path / "handlers" / helper).write_text((ROOT / "handlers" / helper).read_text())
+    (tmp_path / "handlers/digits.py").write_text(only("python"))
+    (tmp_path / "listener.yaml").write_text(only("yaml"))
+    (tmp_path / "triton_repo").symlink_to(ROOT / "triton_repo")
+    split = load_split()
+    with running(tmp_path / "log", service=tmp_path) as stack:
+        stack.until(200)
+        answer = stack.predict([split.held_out[0].tolist()])
+        assert answer.json() == {"predictions": [{"digit": int(split.held_out_digits[0])}]}
+        assert stack.predict([[1]]).json() == {"error": "instances[0]: an instance is a list of 64 numbers"}

@@ -1,0 +1,239 @@
+"""`listener check` on whole services: listener.yaml, routes, handlers, and the command itself."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from listener.cli import cli
+from listener.tools import checks
+from tests.tools.tiny_service import Tiny, onnx_file
+
+pytestmark = pytest.mark.usefixtures("own_imports")
+
+X = "{'X': np.zeros(2, np.float32)}"
+
+
+def test_nothing_is_wrong_with_a_good_service(tiny: Tiny) -> None:
+    assert checks.run(tiny.folder) == []
+
+
+def test_nothing_is_wrong_with_a_good_handler(tiny: Tiny) -> None:
+    tiny.handler(f"class H(Handler):\n model = 'tiny'\n example = 1\n def preprocess(self, i, context): return {X}")
+    assert checks.run(tiny.folder) == []
+
+
+@pytest.mark.parametrize(
+    ("yaml", "sentence"),
+    [
+        ("routes:\n  a: {}\n  b: {}\n", ":1: 'default' is missing"),
+        ("routes:\n  a: {handlr: x}\n", ":2: unknown key 'handlr' in routes.a; did you mean 'handler'?"),
+        ("routes: [\n", ":2: not YAML"),
+    ],
+)
+def test_mistakes_in_listener_yaml(tiny: Tiny, yaml: str, sentence: str) -> None:
+    tiny.yaml.write_text(yaml)
+    found = checks.run(tiny.folder)
+    assert found[0].startswith(f"{tiny.yaml}{sentence}")
+
+
+def test_no_service_at_all(tmp_path: Path) -> None:
+    (mistake,) = checks.run(tmp_path)
+    assert mistake.startswith(f"{tmp_path / 'listener.yaml'}: no such file")
+
+
+def test_no_repository(tiny: Tiny) -> None:
+    tiny.yaml.write_text("repository: nowhere\nroutes:\n  tiny: {}\n")
+    place = f"{tiny.yaml}: repository: {tiny.folder / 'nowhere'}"
+    assert checks.run(tiny.folder) == [f"{place} is not a folder that can be read"]
+
+
+def test_a_route_without_model(tiny: Tiny) -> None:
+    tiny.yaml.write_text("default: tiny\nroutes:\n  tiny: {}\n  other:\n    model: tinny\n")
+    place = f"{tiny.yaml}:4: routes.other.model"
+    hint = "did you mean 'tiny'? Found are tiny"
+    assert checks.run(tiny.folder) == [f"{place}: no model 'tinny' in {tiny.repository}; {hint}"]
+
+
+def test_a_route_in_an_empty_repository(tiny: Tiny) -> None:
+    tiny.yaml.write_text("repository: empty\nroutes:\n  tiny: {}\n")
+    (tiny.folder / "empty").mkdir()
+    assert checks.run(tiny.folder)[0].endswith("; it is empty")
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        ("import nowhere", "'handlers.mine' cannot be imported: ModuleNotFoundError: No module named 'nowhere'"),
+        ("def f(:", "'handlers.mine' cannot be imported: SyntaxError"),
+        ("class G(Handler): pass", "has no class 'H'"),
+        ("class H: pass", "'handlers.mine:H' is not a subclass of listener.Handler"),
+        ("raise SystemExit(3)", "'handlers.mine:H' ends the process when it is imported (status 3)"),
+        ("class H(Handler):\n def preprocess(self): pass", "H.preprocess: has to take (self, instance)"),
+        ("class H(Handler):\n def preprocess(self, a, b, c): pass", "H.preprocess: has to take (self, instance)"),
+        ("class H(Handler):\n def postprocess(self, *, a): pass", "H.postprocess: has to take (self, outputs)"),
+        ("class H(Handler):\n preprocess = None", "H.preprocess: has to take (self, instance)"),
+        ("class H(Handler):\n async def predict(self): pass", "H.predict: has to take (self, call)"),
+        ("class H(Handler):\n def predict(self, call): pass", "H.predict: has to be async def"),
+        ("class H(Handler):\n def load(self): pass", "H.load: has to take (self, artifacts)"),
+        ("class H(Handler):\n def __init__(self, size): pass", "H.__init__: may take no arguments"),
+    ],
+)
+def test_mistakes_in_a_handler(tiny: Tiny, source: str, sentence: str) -> None:
+    tiny.handler(source)
+    (mistake,) = checks.run(tiny.folder)
+    assert mistake.startswith(f"{tiny.yaml}:2: routes.tiny.handler: ")
+    assert sentence in mistake
+
+
+@pytest.mark.parametrize("body", ["def __init__(self): 1 / 0", "def load(self, artifacts): 1 / 0"])
+def test_a_handler_that_cannot_be_loaded(tiny: Tiny, body: str) -> None:
+    file = tiny.handler(f"class H(Handler):\n model = 'tiny'\n {body}")
+    (mistake,) = checks.run(tiny.folder)
+    assert mistake.startswith(f"{tiny.yaml}:2: ")
+    assert "ZeroDivisionError" in mistake
+    assert mistake.endswith(f"({file}:5)")
+
+
+def test_a_handler_that_ends_the_process(tiny: Tiny) -> None:
+    tiny.handler("class H(Handler):\n model = 'tiny'\n def load(self, artifacts): exit('bye')")
+    (mistake,) = checks.run(tiny.folder)
+    assert mistake.endswith("H: fails with SystemExit: bye")
+
+
+@pytest.mark.parametrize(
+    ("expression", "sentence"),
+    [
+        ("1 / 0", "H.example: preprocess refuses it: ZeroDivisionError: division by zero"),
+        ("[1]", "H.preprocess: gives list for the example, not a mapping of names to arrays"),
+        ("{'Z': np.zeros(2)}", "H.preprocess: gives 'Z' for the example; model 'tiny' takes 'X'"),
+        ("{}", "H.preprocess: gives no 'X' for the example, which model 'tiny' needs"),
+        (
+            "{'X': np.zeros((2), np.complex64)}",
+            "H.preprocess: gives 'X' as complex64 for the example; the model takes FP32",
+        ),
+        (
+            "{'X': np.zeros((1, 2), np.float32)}",
+            "H.preprocess: gives 'X' the shape [1, 2] for the example; the model takes [2], "
+            "without the batch dimension",
+        ),
+    ],
+)
+@pytest.mark.parametrize("keyword", ["def", "async def"])
+@pytest.mark.parametrize("with_config", [True, False])
+def test_an_example_that_does_not_fit(
+    tiny: Tiny, expression: str, sentence: str, keyword: str, with_config: bool
+) -> None:
+    if not with_config:
+        tiny.config.unlink()
+    source = (
+        f"class H(Handler):\n model = 'tiny'\n example = b'png'\n {keyword} preprocess(self, i): return {expression}"
+    )
+    tiny.handler(source)
+    assert f"{tiny.yaml}:2: routes.tiny.handler: {sentence}" in checks.run(tiny.folder)
+
+
+def test_an_example_of_the_generic_preprocess(tiny: Tiny) -> None:
+    tiny.handler("class H(Handler):\n model = 'tiny'\n example = [1, 2, 3]")
+    (mistake,) = checks.run(tiny.folder)
+    assert "preprocess refuses it: TensorError: input 'X' has shape [3]; the model takes [2]" in mistake
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "example = 1\n async def preprocess(self, i): return await self.models['tiny'].infer({})",
+        "example = 1\n def preprocess(self, i): return self.models['other'].spec",
+        "example = 1\n async def predict(self, call): pass\n def preprocess(self, i): 1 / 0",
+        "def preprocess(self, i): 1 / 0",
+    ],
+)
+def test_what_only_a_model_can_tell_is_no_mistake(tiny: Tiny, body: str) -> None:
+    (tiny.repository / "other" / "1").mkdir(parents=True)
+    (tiny.repository / "other" / "1" / "model.py").write_text("def auto_complete_config(): pass")
+    tiny.handler(f"class H(Handler):\n model = 'tiny'\n {body}")
+    assert checks.run(tiny.folder) == []
+
+
+def test_one_mistake_does_not_hide_the_others(tiny: Tiny) -> None:
+    tiny.handler("raise SystemExit")
+    tiny.change('"X"', '"Z"')
+    (tiny.repository / ".git").mkdir()
+    places = [mistake.split(": ")[0] for mistake in checks.run(tiny.folder)]
+    config = str(tiny.config)
+    assert places == [f"{tiny.yaml}:2", str(tiny.repository / ".git"), f"{config}:8", f"{config}:6"]
+
+
+def test_what_a_handler_prints_is_no_mistake(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny.handler("print('hello')\nclass H(Handler):\n model = 'tiny'")
+    assert checks.run(tiny.folder) == []
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("module", ["onnx", "tritonclient.grpc.model_config_pb2"])
+def test_without_the_extra(tiny: Tiny, monkeypatch: pytest.MonkeyPatch, module: str) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    tiny.yaml.write_text("routes:\n  tinny: {}\n")
+    route, extra = checks.run(tiny.folder)
+    assert "no model 'tinny'" in route
+    assert "pip install 'triton-listener[tools]'" in extra
+
+
+def test_the_command_on_a_good_service(tiny: Tiny) -> None:
+    result = CliRunner().invoke(cli, ["check", "--service", str(tiny.folder)])
+    assert (result.exit_code, result.stdout) == (0, "everything is in order\n")
+
+
+def test_the_command_on_a_bad_service(tiny: Tiny) -> None:
+    tiny.change("dims: [ 2 ]", "dims: [ 3 ]")
+    result = CliRunner().invoke(cli, ["check", "--service", str(tiny.folder)])
+    assert result.exit_code == 1
+    assert [line.split(": is ")[0] for line in result.stdout.splitlines()] == [
+        f'{tiny.config}:10: input "X".dims',
+        f'{tiny.config}:17: output "Y".dims',
+    ]
+    assert result.stderr == "2 mistakes\n"
+
+
+MUTATIONS = st.lists(st.tuples(st.integers(0), st.sampled_from(list("{}[]<>:;,.\"'#-0aé\n\x00 "))), max_size=4)
+
+
+def _mutated(text: str, cut: int, mutations: list[tuple[int, str]]) -> str:
+    text = text[: cut % (len(text) + 1)]
+    for at, put in mutations:
+        at %= len(text) + 1
+        text = text[:at] + put + text[at + 1 :]
+    return text
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(cut=st.integers(0), mutations=MUTATIONS, which=st.sampled_from(["config", "yaml"]))
+def test_whatever_is_broken_gives_sentences(tiny: Tiny, cut: int, mutations: list[tuple[int, str]], which: str) -> None:
+    file: Path = getattr(tiny, which)
+    good = file.read_text()
+    try:
+        file.write_text(_mutated(good, cut, mutations))
+        found = checks.run(tiny.folder)
+    finally:
+        file.write_text(good)
+    assert all(mistake and "\n" not in mistake and str(tiny.folder) in mistake for mistake in found)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(cut=st.integers(0), changes=st.lists(st.tuples(st.integers(0), st.integers(0, 255)), max_size=4))
+def test_whatever_is_broken_in_an_onnx_file_gives_sentences(
+    tiny: Tiny, cut: int, changes: list[tuple[int, int]]
+) -> None:
+    onnx_file(tiny.onnx)
+    data = bytearray(tiny.onnx.read_bytes())
+    if changes == []:
+        del data[cut % len(data) :]
+    for at, byte in changes:
+        data[at % len(data)] = byte
+    tiny.onnx.write_bytes(data)
+    assert all("\n" not in mistake and str(tiny.folder) in mistake for mistake in checks.run(tiny.folder))
