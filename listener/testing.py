@@ -80,7 +80,7 @@ class FakeTriton:
         server.router.add_get("/v2/models/{name}/ready", self._model_ready)
         server.router.add_get("/v2/models/{name}/config", self._config)
         server.router.add_post("/v2/models/{name}/infer", self._infer)
-        async with _serving(web.AppRunner(server, access_log=None)) as url:
+        async with _serving(web.AppRunner(server, access_log=None, handler_cancellation=True)) as url:
             yield url
 
     async def _ready(self, request: web.Request) -> web.Response:

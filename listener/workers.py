@@ -188,7 +188,7 @@ async def _keep(name: str, begin: Callable[[], Awaitable[Child]], until_ready: C
 
 async def _answers(url: str) -> None:
     """Returns once a GET is answered with 200."""
-    while (await asyncio.to_thread(probe.get, url, 1.0))[0] != 200:  # noqa: ASYNC110 - another process has no Event
+    while (await asyncio.to_thread(probe.get, url, 1.0))[0] != 200:
         await asyncio.sleep(0.2)
 
 

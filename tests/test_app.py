@@ -1,0 +1,299 @@
+"""The application with production's flags over HTTP, in front of a fake Triton: what belongs to the listener alone."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import numpy as np
+import pytest
+from aiohttp import web
+
+from listener import app, settings
+from listener.gate import Phase
+from listener.testing import FakeModel, FakeTriton, Tensors, listening, until_ready
+
+HANDLER = """\
+from listener import Call, Handler, InstanceError, Reply
+
+
+class Doubled(Handler):
+    model = "twice"
+    example = [1.0, 2.0]
+
+    def preprocess(self, instance, context):
+        if instance == "seen":
+            raise InstanceError(f"{sorted(context.extras)} {sorted(context.parameters)} {context.headers['x-me']}")
+        if instance == "bug":
+            raise RuntimeError("a secret")
+        return {"X": instance}
+
+    def postprocess(self, outputs):
+        return {"twice": outputs["Y"].tolist()}
+
+
+class Unencodable(Handler):
+    model = "twice"
+
+    def postprocess(self, outputs):
+        return object()
+
+
+class Short(Handler):
+    async def predict(self, call: Call) -> Reply:
+        return Reply(call.instances[:-1])
+"""
+SERVICE = """\
+default: doubled
+routes:
+  doubled: {handler: "things:Doubled"}
+  plain: {model: twice}
+  unencodable: {handler: "things:Unencodable"}
+  short: {handler: "things:Short", model: twice}
+"""
+
+
+def twice(inputs: Tensors) -> Tensors:
+    return {"Y": inputs["X"] * 2}
+
+
+@pytest.fixture
+def fake() -> FakeTriton:
+    return FakeTriton({"twice": FakeModel({"X": ("FP32", [2])}, {"Y": ("FP32", [2])}, twice, max_batch_size=4)})
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Path:
+    (tmp_path / "things.py").write_text(HANDLER)
+    (tmp_path / "listener.yaml").write_text(SERVICE)
+    return tmp_path
+
+
+@pytest.fixture
+async def url(fake: FakeTriton, service: Path) -> AsyncIterator[str]:
+    async with fake.running() as triton, listening(service, triton, max_body=4096, timeout=2) as base:
+        await until_ready(base)
+        fake.batches.clear()
+        yield base
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as session:
+        yield session
+
+
+async def predict(http: aiohttp.ClientSession, url: str, body: Any, **headers: str) -> tuple[int, Any]:
+    async with http.post(f"{url}/predict", json=body, headers=headers) as answer:
+        return answer.status, await answer.json()
+
+
+async def test_instances_in_predictions_out_in_order(http: aiohttp.ClientSession, url: str) -> None:
+    status, body = await predict(http, url, {"instances": [[1, 2], [3, 4]]})
+    assert (status, body) == (200, {"predictions": [{"twice": [2, 4]}, {"twice": [6, 8]}]})
+
+
+async def test_a_large_batch_is_split_and_joined(http: aiohttp.ClientSession, url: str, fake: FakeTriton) -> None:
+    rows = [[float(n), -float(n)] for n in range(11)]
+    _, body = await predict(http, url, {"instances": rows})
+    assert [p["twice"] for p in body["predictions"]] == [[2 * a, 2 * b] for a, b in rows]
+    assert sorted(fake.batches) == [3, 4, 4]
+
+
+async def test_a_route_without_a_handler_is_chosen_by_name(http: aiohttp.ClientSession, url: str) -> None:
+    body = {"instances": [[1, 2], {"X": [3, 4]}], "parameters": {"model": "plain"}}
+    assert await predict(http, url, body) == (200, {"predictions": [[2, 4], [6, 8]]})
+
+
+async def test_bytes_stand_for_a_tensor(http: aiohttp.ClientSession, url: str) -> None:
+    raw = base64.b64encode(np.array([1.5, 2.5], "<f4").tobytes()).decode()
+    body = {"instances": [{"X": {"b64": raw}}], "parameters": {"model": "plain"}}
+    assert await predict(http, url, body) == (200, {"predictions": [[3.0, 5.0]]})
+
+
+async def test_the_context_reaches_the_handler(http: aiohttp.ClientSession, url: str) -> None:
+    body = {"instances": ["seen"], "parameters": {"a": 1}, "signature_name": "x", "other": None}
+    _, answer = await predict(http, url, body, **{"X-Me": "hello"})
+    assert answer["error"] == "instances[0]: ['other', 'signature_name'] ['a'] hello"
+
+
+@pytest.mark.parametrize(
+    ("instances", "route", "hook", "status"),
+    [(["bug"], "doubled", "preprocess", 500), ([[1, 2]], "short", "predict", 500)],
+)
+async def test_a_handlers_bug_is_a_fixed_sentence(
+    http: aiohttp.ClientSession,
+    url: str,
+    instances: list[Any],
+    route: str,
+    hook: str,
+    status: int,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    got = await predict(http, url, {"instances": instances, "parameters": {"model": route}})
+    assert got == (status, {"error": f"the handler of {route!r} failed in {hook}; the log has the reason"})
+    assert any(record.exc_info for record in caplog.records)
+
+
+async def test_a_prediction_that_json_cannot_say_is_500(http: aiohttp.ClientSession, url: str) -> None:
+    got = await predict(http, url, {"instances": [[1, 2]], "parameters": {"model": "unencodable"}})
+    assert got == (500, {"error": "a handler failed in postprocess; the log has the reason"})
+
+
+@pytest.mark.parametrize(
+    ("model", "instance", "sentence"),
+    [
+        ("plain", {"Z": 1}, "unknown input 'Z'; model 'twice' takes 'X' (FP32 [2])"),
+        ("plain", {}, "input 'X' is missing"),
+        ("plain", [1, 2, 3], "input 'X' has shape [3]; the model takes [2]"),
+        ("plain", ["1", "2"], "input 'X' is FP32 and takes numbers"),
+        ("plain", [[1], [1, 2]], "input 'X' is ragged: its lists differ in length or depth"),
+    ],
+)
+async def test_an_instance_that_is_no_tensor_is_named(
+    http: aiohttp.ClientSession, url: str, model: str, instance: Any, sentence: str
+) -> None:
+    got = await predict(http, url, {"instances": [[1, 2], instance], "parameters": {"model": model}})
+    assert got == (400, {"error": f"instances[1]: {sentence}"})
+
+
+@pytest.mark.parametrize(
+    ("triton_status", "status", "sentence"),
+    [
+        (400, 400, "model 'twice': the fake was told to fail"),
+        (404, 400, "model 'twice': the fake was told to fail"),
+        (500, 502, "model 'twice' failed in Triton"),
+        (503, 503, "model 'twice' is not ready"),
+    ],
+)
+async def test_tritons_statuses(
+    http: aiohttp.ClientSession, url: str, fake: FakeTriton, triton_status: int, status: int, sentence: str
+) -> None:
+    fake.fail_with = triton_status
+    assert await predict(http, url, {"instances": [[1, 2]]}) == (status, {"error": sentence})
+
+
+async def test_what_takes_too_long_is_504(http: aiohttp.ClientSession, url: str, fake: FakeTriton) -> None:
+    fake.delay = 10
+    status, body = await predict(http, url, {"instances": [[1, 2]]})
+    assert status == 504
+    assert body["error"].startswith("Triton did not answer within the request's time")
+
+
+async def test_a_body_over_the_limit_is_413(http: aiohttp.ClientSession, url: str) -> None:
+    got = await predict(http, url, {"instances": ["x" * 5000]})
+    assert got == (413, {"error": "the body is larger than 4096 bytes (LISTENER_MAX_BODY)"})
+
+
+@pytest.mark.parametrize(("given", "kept"), [("abc-1.2:3", True), ("", False), ("a b", False), ("x" * 129, False)])
+async def test_the_request_id_is_taken_over_if_harmless(
+    http: aiohttp.ClientSession, url: str, given: str, kept: bool
+) -> None:
+    async with http.get(f"{url}/health", headers={"X-Request-Id": given}) as answer:
+        assert (answer.headers["X-Request-Id"] == given) is kept
+        assert answer.headers["X-Request-Id"]
+
+
+async def test_health_says_what_is_missing(http: aiohttp.ClientSession, fake: FakeTriton, service: Path) -> None:
+    fake.ready = False
+    async with fake.running() as triton, listening(service, triton) as url:
+
+        async def health() -> tuple[int, Any]:
+            async with http.get(f"{url}/health") as answer:
+                return answer.status, await answer.json()
+
+        async def until(missing: str) -> None:
+            async with asyncio.timeout(5):
+                while missing not in str(await health()):
+                    await asyncio.sleep(0.02)
+
+        assert (await health())[0] == 503
+        await until("Triton is not ready")
+        fake.models["twice"].ready, fake.ready = False, True
+        await until("model 'twice' is not ready")
+        fake.fail_with, fake.models["twice"].ready = 500, True
+        await until("the warm-up of route 'doubled' failed: model 'twice' failed in Triton")
+        fake.fail_with = None
+        await until_ready(url)
+        assert await health() == (200, {"status": "ready", "missing": []})
+
+
+async def test_a_service_that_cannot_load_is_failed(http: aiohttp.ClientSession, tmp_path: Path) -> None:
+    (tmp_path / "listener.yaml").write_text("routes: {}\n")
+    async with listening(tmp_path, "http://127.0.0.1:1") as url:
+        await asyncio.sleep(0.2)
+        async with asyncio.timeout(5), http.get(f"{url}/health") as answer:
+            assert answer.status == 503
+            assert (await answer.json())["status"] in ("failed", "starting")
+        status, body = await predict(http, url, {"instances": [1]})
+        assert (status, body["error"]) == (503, "the listener is failed")
+
+
+async def test_no_permit_left_is_429(http: aiohttp.ClientSession, fake: FakeTriton, service: Path) -> None:
+    async with fake.running() as triton, listening(service, triton, max_requests=1) as url:
+        await until_ready(url)
+        fake.delay = 0.5
+        answers = await asyncio.gather(*(predict(http, url, {"instances": [[1, 2]]}) for _ in range(3)))
+    assert sorted(status for status, _ in answers) == [200, 429, 429]
+    assert (429, {"error": "1 requests are being worked on already"}) in answers
+
+
+async def test_a_client_that_leaves_gives_its_permit_back(
+    http: aiohttp.ClientSession, fake: FakeTriton, service: Path
+) -> None:
+    async with fake.running() as triton, listening(service, triton, max_requests=1) as url:
+        await until_ready(url)
+        fake.delay = 5
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await predict(http, url, {"instances": [[1, 2]]})
+        fake.delay = 0
+        async with asyncio.timeout(2):
+            while (await predict(http, url, {"instances": [[1, 2]]}))[0] != 200:
+                await asyncio.sleep(0.05)
+
+
+async def test_platform_routes_are_taken_to_the_letter(
+    http: aiohttp.ClientSession, fake: FakeTriton, service: Path
+) -> None:
+    base = "/v1/endpoints/12/deployedModels/34"
+    async with (
+        fake.running() as triton,
+        listening(service, triton, predict_route=f"{base}:predict", health_route=base) as url,
+    ):
+
+        async def status(method: str, path: str) -> int:
+            async with http.request(method, f"{url}{path}", json={"instances": [[1, 2]]}) as answer:
+                return answer.status
+
+        async with asyncio.timeout(5):
+            while await status("GET", base) != 200:
+                await asyncio.sleep(0.02)
+        assert await status("POST", f"{base}:predict") == 200
+        # sources disagree on which of the two the platform asks: docs/reference/contract.md, "Routes"
+        assert await status("GET", f"{base}:predict") == 200
+        assert await status("POST", base) == 405
+        assert await status("GET", "/v1/endpoints/12/deployedModels/35") == 404
+
+
+async def test_nothing_is_served_before_the_service_is_loaded(service: Path) -> None:
+    """A worker's first answers, before any handler is imported."""
+    listener = app.Listener(settings.read({}, service=service))
+    assert listener.gate.phase is Phase.STARTING
+    assert listener.missing() == ["the service is being loaded"]
+    routes = [str(resource) for resource in app.make(listener).router.resources()]
+    assert len(routes) == 2
+
+
+async def test_the_test_server_and_production_have_the_same_flags(service: Path) -> None:
+    runner = app.runner(app.make(app.Listener(settings.read({}, service=service))))
+    assert isinstance(runner, web.AppRunner)
+    await runner.setup()
+    assert runner.server is not None
+    assert runner.server.handler_cancellation is True
+    await runner.cleanup()
