@@ -106,7 +106,7 @@ def triton(**given: Any) -> None:
 
 
 @cli.command()
-@options("port", "health_route")
+@options("host", "port", "health_route")
 @click.option("--timeout", "seconds", default=5.0, show_default=True, help="Seconds to wait for the answer.")
 def health(seconds: float, **given: Any) -> None:
     """Ask the listener on this machine whether it is ready: exit status 0 if so, else 1.
@@ -114,14 +114,14 @@ def health(seconds: float, **given: Any) -> None:
     For HEALTHCHECK and exec probes.
     """
     configured = settings_table.read(**given)
-    status, body = probe.get(f"http://127.0.0.1:{configured.port}{configured.health_route}", seconds)
+    status, body = probe.get(configured.local_url(configured.health_route), seconds)
     click.echo(f"{status or 'no answer'} {body}".strip())
     sys.exit(0 if status == 200 else 1)
 
 
 @cli.command()
 @click.argument("source", metavar="FILE_OR_-")
-@options("port", "predict_route")
+@options("host", "port", "predict_route")
 @click.option("--url", help="The predict URL; default: the listener on this machine.")
 @click.option("--timeout", "seconds", default=60.0, show_default=True, help="Seconds to wait for the answer.")
 @click.option("--json", "as_json", is_flag=True, help="Print the answer's JSON even on a terminal.")
@@ -134,9 +134,8 @@ def predict(source: str, url: str | None, seconds: float, as_json: bool, **given
     from listener.tools import ask
 
     configured = settings_table.read(**given)
-    url = url or f"http://127.0.0.1:{configured.port}{configured.predict_route}"
     body = ask.request_body(ask.read_source(source))
-    status, answer = ask.post(url, body, seconds)
+    status, answer = ask.post(url or configured.local_url(configured.predict_route), body, seconds)
     people = sys.stdout.isatty() and not as_json
     click.echo(ask.for_people(answer) if people and status == 200 else answer, err=status != 200)
     sys.exit(0 if status == 200 else 1)
@@ -185,9 +184,7 @@ def _existing(repository: Path) -> Path:
 
 def _announce(configured: Settings, service: services.Service) -> None:
     """What is served, and for a person at a terminal a line to try it."""
-    from listener import workers
-
-    url = workers.local_url(configured, configured.predict_route)
+    url = configured.local_url(configured.predict_route)
     served = ", ".join(service.routes)
     if not observe.for_people(configured.log_format, sys.stdout):
         logging.getLogger("listener").info("ready: serving %s on %s", served, url)

@@ -177,6 +177,11 @@ class Settings:
     )
     triton_log_level: str = _setting("LISTENER_TRITON_LOG_LEVEL", "info", _LEVEL, "The same for the lines of Triton.")
 
+    def local_url(self, path: str) -> str:
+        """How this machine reaches its own listener."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}{path}"
+
     def to_env(self) -> dict[str, str]:
         """The variables that make an equal `Settings` in a child process."""
         return {env_name(field): _as_text(getattr(self, field.name)) for field in dataclasses.fields(self)}

@@ -134,7 +134,7 @@ class Parent:
         await _keep("triton", begin, lambda: _answers(f"{triton.url}/v2/health/ready"))
 
     async def _announce(self) -> None:
-        await _answers(local_url(self._settings, self._settings.health_route))
+        await _answers(self._settings.local_url(self._settings.health_route))
         self._on_ready()
 
     async def _stop_children(self) -> int:
@@ -190,12 +190,6 @@ async def _answers(url: str) -> None:
     """Returns once a GET is answered with 200."""
     while (await asyncio.to_thread(probe.get, url, 1.0))[0] != 200:
         await asyncio.sleep(0.2)
-
-
-def local_url(configured: Settings, path: str) -> str:
-    """How this machine reaches its own listener."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(configured.host, configured.host)
-    return f"http://{f'[{host}]' if ':' in host and not host.startswith('[') else host}:{configured.port}{path}"
 
 
 async def run_triton(server: TritonServer) -> int:

@@ -1,0 +1,95 @@
+"""The command line without any server: help, settings, and one sentence for each thing that is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from listener import __version__, cli
+from listener.settings import Settings, env_name
+
+
+def run(*arguments: str, folder: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("AIP_", "LISTENER_"))}
+    command = [sys.executable, "-m", "listener", *arguments]
+    return subprocess.run(command, cwd=folder, env={**clean, **env}, capture_output=True, text=True, timeout=30)
+
+
+def test_version() -> None:
+    assert run("--version").stdout == f"listener, version {__version__}\n"
+
+
+@pytest.mark.parametrize("command", sorted(cli.cli.commands))
+def test_help_reads_well(command: str) -> None:
+    shown = CliRunner().invoke(cli.cli, [command, "--help"], terminal_width=110).output
+    assert shown.startswith(f"Usage: cli {command}")
+    assert len(shown.splitlines()) > 4
+    assert max(len(line) for line in shown.splitlines()) <= 110
+    for option in cli.cli.commands[command].params:
+        assert option.param_type_name == "argument" or getattr(option, "help", None), option.name
+
+
+def test_every_setting_is_an_option_of_some_command() -> None:
+    offered = {option.name for command in cli.cli.commands.values() for option in command.params}
+    assert {field.name for field in dataclasses.fields(Settings)} <= offered
+
+
+def test_an_option_names_its_variable() -> None:
+    shown = CliRunner().invoke(cli.cli, ["up", "--help"], terminal_width=400).output
+    for field in dataclasses.fields(Settings):
+        if field.name != "triton_url":
+            assert f"[env: {env_name(field)};" in shown
+
+
+def test_settings_lists_all_of_them_with_their_value() -> None:
+    shown = run("settings", LISTENER_TIMEOUT="7").stdout
+    assert "LISTENER_TIMEOUT=7.0\n" in shown
+    for field in dataclasses.fields(Settings):
+        assert f"{env_name(field)}=" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["up", "--port", "http"], "listener: --port: 'http' is not a whole number\n"),
+        (["up", "--service", "/nowhere"], "listener: /nowhere/listener.yaml: no such file; a service is a folder"),
+        (["serve", "--service", "/nowhere"], "listener: /nowhere/listener.yaml: no such file; a service is a folder"),
+        (["triton", "--service", "/nowhere"], "listener: /nowhere/listener.yaml: no such file; a service is a folder"),
+        (["predict", "/nowhere/x.png"], "listener: /nowhere/x.png: cannot be read: No such file or directory\n"),
+        (["predict", "--url", "http://127.0.0.1:1/x", "{json}"], "listener: http://127.0.0.1:1/x: no answer: "),
+        (["predict", "--url", "nonsense", "{json}"], "listener: nonsense: no answer: "),
+        (["predict", "{text}"], "listener: the input is neither a picture nor JSON: "),
+        (["predict", "{empty}"], "listener: the input is neither a picture nor JSON: "),
+    ],
+)
+def test_what_is_wrong_is_one_sentence(tmp_path: Path, arguments: list[str], sentence: str) -> None:
+    files = {"json": "[1]", "text": "hello", "empty": ""}
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    done = run(*(word.format(**{name: tmp_path / name for name in files}) for word in arguments))
+    assert done.returncode == 1
+    assert done.stderr.startswith(sentence)
+    assert done.stderr.count("\n") == 1
+
+
+def test_health_of_nobody_is_1() -> None:
+    done = run("health", "--port", "1")
+    assert done.returncode == 1
+    assert done.stdout.startswith("no answer ")
+
+
+def test_a_misspelt_variable_is_warned_of(tmp_path: Path) -> None:
+    (tmp_path / "listener.yaml").write_text("routes: {a: {}}\nrepository: none\n")
+    done = run("up", "--service", str(tmp_path), LISTENER_TIMEOT="5", LISTENER_PORT="tcp://10.0.0.1:80")
+    assert "LISTENER_TIMEOT is not a setting and has no effect; did you mean LISTENER_TIMEOUT?" in done.stdout
+    assert "LISTENER_PORT" not in done.stdout
+    assert (
+        done.stderr
+        == f"listener: {tmp_path}/none: no such folder; 'repository' in listener.yaml names the model repository\n"
+    )
