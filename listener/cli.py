@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -36,15 +37,15 @@ def options(*names: str) -> Callable[[F], F]:
     def decorate(command: F) -> F:
         for name in reversed(names):
             field = _FIELDS[name]
-            note = f"{field.metadata['help']} [env: {env_name(field)}; default: {_shown(field.default)}]"
+            note = f"{field.metadata['help']} [env: {env_name(field)}; default: {_shown(field.default) or 'none'}]"
             command = click.option(f"--{name.replace('_', '-')}", name, metavar="VALUE", help=note)(command)
         return command
 
     return decorate
 
 
-def _shown(default: Any) -> str:
-    return "none" if default in ("", ()) else str(default)
+def _shown(value: Any) -> str:
+    return shlex.join(value) if isinstance(value, tuple) else str(value)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

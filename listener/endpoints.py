@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import orjson
 from aiohttp import web
 
+from listener.call import Reply
 from listener.contract import instances
-from listener.errors import HandlerFailed
+from listener.errors import DeadlineExceeded, HandlerFailed
 from listener.gate import Gate, Phase
 from listener.middleware import REQUEST_ID, Endpoint
 
@@ -29,19 +33,37 @@ def predict(gate: Gate, graph: Callable[[], Node]) -> Endpoint:
     async def endpoint(request: web.Request) -> web.StreamResponse:
         with gate.enter() as deadline:
             instances.check_media_type(request.headers.get("Content-Type", ""))
-            call = instances.call(
-                await request.read(), request_id=request[REQUEST_ID], headers=_headers(request), deadline=deadline
-            )
-            reply = await graph()(call)
-            try:
-                body = instances.encode(reply)
-            except TypeError as error:
-                failure = HandlerFailed("postprocess")
-                failure.add_note(f"a prediction cannot be said in JSON: {error}")
-                raise failure from error
-        return web.Response(body=body, content_type=instances.MEDIA_TYPE)
+            async with _until(deadline):
+                call = instances.call(
+                    await request.read(), request_id=request[REQUEST_ID], headers=_headers(request), deadline=deadline
+                )
+                reply = await graph()(call)
+            return web.Response(body=_encode(reply), content_type=instances.MEDIA_TYPE)
 
     return endpoint
+
+
+@asynccontextmanager
+async def _until(deadline: float) -> AsyncIterator[None]:
+    """Ends what is inside when the request's time is up.
+
+    Raises:
+        DeadlineExceeded: it was up.
+    """
+    try:
+        async with asyncio.timeout(deadline - time.monotonic()):
+            yield
+    except TimeoutError:
+        raise DeadlineExceeded("the request's time is up (LISTENER_TIMEOUT)") from None
+
+
+def _encode(reply: Reply) -> bytes:
+    try:
+        return instances.encode(reply)
+    except TypeError as error:
+        failure = HandlerFailed("postprocess")
+        failure.add_note(f"a prediction cannot be said in JSON: {error}")
+        raise failure from error
 
 
 def health(gate: Gate, missing: Callable[[], list[str]]) -> Endpoint:

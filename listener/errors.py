@@ -17,7 +17,7 @@ class ListenerError(Exception):
 
     Attributes:
         status: the HTTP status.
-        code: a stable word for metrics, logs and clients that branch on the kind.
+        code: a stable word for logs and metrics.
         retry_after: seconds for the `Retry-After` header, or None for no header.
     """
 

@@ -38,11 +38,13 @@ async def errors_to_bodies(request: web.Request, handler: Endpoint) -> web.Strea
         return await handler(request)
     except ListenerError as error:
         return _answer(request, error)
+    except web.RequestPayloadError:
+        return _answer(request, BadRequest("the body is damaged: it ends early, or is not in its Content-Encoding"))
     except web.HTTPException as error:
         return _answer(request, _translated(request, error), error.headers.get("Allow"))
     except Exception as error:
-        log.error("unexpected failure", exc_info=error, extra={"fields": _fields(request, 500)})
-        return _answer(request, InternalError(), logged=True)
+        log.error("unexpected failure", exc_info=error, extra={"fields": _fields(request, InternalError())})
+        return error_response(InternalError())
 
 
 def error_response(error: ListenerError) -> web.Response:
@@ -53,13 +55,10 @@ def error_response(error: ListenerError) -> web.Response:
     return response
 
 
-def _answer(
-    request: web.Request, error: ListenerError, allow: str | None = None, logged: bool = False
-) -> web.StreamResponse:
-    if not logged:
-        level = logging.ERROR if error.status in (500, 502) else logging.INFO
-        notes = getattr(error, "__notes__", [])
-        log.log(level, "%s", "; ".join([error.message, *notes]), extra={"fields": _fields(request, error.status)})
+def _answer(request: web.Request, error: ListenerError, allow: str | None = None) -> web.StreamResponse:
+    level = logging.ERROR if error.status in (500, 502) else logging.INFO
+    notes = getattr(error, "__notes__", [])
+    log.log(level, "%s", "; ".join([error.message, *notes]), extra={"fields": _fields(request, error)})
     response = error_response(error)
     if allow:
         response.headers["Allow"] = allow
@@ -79,5 +78,5 @@ def _translated(request: web.Request, error: web.HTTPException) -> ListenerError
     return InternalError()
 
 
-def _fields(request: web.Request, status: int) -> dict[str, object]:
-    return {"request_id": request.get(REQUEST_ID, ""), "path": request.path, "status": status}
+def _fields(request: web.Request, error: ListenerError) -> dict[str, object]:
+    return {"request_id": request[REQUEST_ID], "path": request.path, "status": error.status, "code": error.code}

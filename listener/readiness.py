@@ -31,7 +31,7 @@ class Server(Protocol):
 class RoutedModel(Protocol):
     """A model behind a route."""
 
-    async def ready(self) -> bool: ...
+    async def lacks(self) -> str | None: ...
 
     async def read_spec(self) -> None: ...
 
@@ -81,12 +81,12 @@ class Readiness:
             self._known.clear()  # a restarted Triton may serve other versions
             return ["Triton is not ready"]
         names = list(self._models)
-        states = await asyncio.gather(*(self._models[name].ready() for name in names))
-        unready = [name for name, state in zip(names, states, strict=True) if not state]
+        lacks = await asyncio.gather(*(self._models[name].lacks() for name in names))
+        unready = {name: reason for name, reason in zip(names, lacks, strict=True) if reason}
         if unready:
             self._known.difference_update(unready)
             self._warm.clear()
-            return [f"model {name!r} is not ready" for name in unready]
+            return [f"model {name!r} {reason}" for name, reason in unready.items()]
         return await self._prepare(names)
 
     async def _prepare(self, models: list[str]) -> list[str]:

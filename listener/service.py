@@ -157,7 +157,7 @@ class _Section:
 
     def refuse_others(self) -> None:
         """Complains of every key that nobody asked for, with a guess at what was meant."""
-        for key in self._nodes.keys() - self._asked:
+        for key in [key for key in self._nodes if key not in self._asked]:
             near = difflib.get_close_matches(key, self._asked, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(self._asked))}"
             self.complain(f"unknown key {key!r} in {self.what}; {hint}", key)

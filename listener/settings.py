@@ -164,7 +164,7 @@ class Settings:
     )
     drain_timeout: float = _setting(
         "LISTENER_DRAIN_TIMEOUT",
-        20.0,
+        15.0,
         _seconds(0, 3600),
         "How long running requests may finish after SIGTERM; the platform kills about 30 s after it.",
     )

@@ -173,46 +173,77 @@ def _texts(value: Any) -> Json:
 
 
 def _numbers(value: Json, spec: TensorSpec, dtype: np.dtype[Any]) -> NDArray[Any]:
-    try:
-        array = np.asarray(value)
-    except (ValueError, OverflowError):
-        raise TensorError(f"input {spec.name!r} is ragged: its lists differ in length or depth") from None
+    array = _parsed(value, spec)
     if array.size == 0:
         return array.astype(dtype)
-    kind, wanted = array.dtype.kind, dtype.kind
-    if kind == "f" and wanted in "iu":
-        # JSON parsers on the way may print every number as a double: 3.0 is 3, 3.5 is a mistake
+    if dtype.kind == "b":
+        if array.dtype.kind != "b":
+            raise TensorError(f"input {spec.name!r} is BOOL and takes booleans")
+        return array
+    if array.dtype.kind == "O":  # whole numbers beyond 64 bits, or no numbers at all
+        numeric = all(type(item) in (int, float) for item in array.flat)
+    else:
+        numeric = array.dtype.kind in "iuf" and not _has_boolean(value)
+    if not numeric:
+        raise TensorError(f"input {spec.name!r} is {spec.datatype} and takes numbers")
+    return _whole(value, array, spec, dtype) if dtype.kind in "iu" else _floating(array, spec, dtype)
+
+
+def _parsed(value: Json, spec: TensorSpec) -> NDArray[Any]:
+    try:
+        return np.asarray(value)
+    except (ValueError, OverflowError, RecursionError):  # numpy also has a greatest depth
+        raise TensorError(f"input {spec.name!r} is ragged: its lists differ in length or depth") from None
+
+
+def _has_boolean(value: Json) -> bool:
+    """numpy takes true for 1 among numbers; the caller more likely made a mistake."""
+    if not isinstance(value, list):
+        return isinstance(value, bool)
+    kinds = set(map(type, value))
+    return bool in kinds or (list in kinds and any(map(_has_boolean, value)))
+
+
+def _whole(value: Json, array: NDArray[Any], spec: TensorSpec, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """3.0 is 3, because JSON parsers on the way may print every number as a double; 3.5 is a mistake."""
+    if array.dtype.kind == "f":
         if not (np.isfinite(array).all() and (array == np.trunc(array)).all()):
             raise TensorError(f"input {spec.name!r} is {spec.datatype} and takes whole numbers only")
-    elif (kind == "b") != (wanted == "b") or kind not in "biuf":
-        raise TensorError(
-            f"input {spec.name!r} is {spec.datatype} and takes {'booleans' if wanted == 'b' else 'numbers'}"
-        )
-    if wanted in "iu":
-        limits = np.iinfo(dtype)
-        low, high = array.min(), array.max()
-        if int(low) < limits.min or int(high) > limits.max:
-            raise TensorError(f"input {spec.name!r} has a number outside {spec.datatype}")
+        if (np.abs(array) >= 2**53).any():  # whole numbers of 64 bits, mixed, have been rounded to doubles
+            array = np.asarray(value, dtype=np.object_)
+    limits = np.iinfo(dtype)
+    if int(array.min()) < limits.min or int(array.max()) > limits.max:
+        raise TensorError(f"input {spec.name!r} has a number outside {spec.datatype}")
     return array.astype(dtype)
+
+
+def _floating(array: NDArray[Any], spec: TensorSpec, dtype: np.dtype[Any]) -> NDArray[Any]:
+    try:
+        with np.errstate(over="ignore"):
+            made = array.astype(dtype)
+    except OverflowError:  # a whole number beyond the doubles
+        made = np.full(1, np.inf)
+    if np.isinf(made).any():  # JSON has no infinity, so the number was too large for the datatype
+        raise TensorError(f"input {spec.name!r} has a number outside {spec.datatype}")
+    return made
 
 
 def _byte_strings(value: Json, spec: TensorSpec) -> NDArray[Any]:
     """Strings and bytes at any depth, as an object array of `bytes`."""
     shape: list[int] = []
-    level = value
-    while isinstance(level, list):
-        shape.append(len(level))
-        level = level[0] if level else None
-    array = np.empty(tuple(shape), dtype=np.object_)
     flat: list[Json] = [value]
-    for size in shape:
-        if not all(isinstance(item, list) and len(item) == size for item in flat):
+    while any(isinstance(item, list) for item in flat) and len(shape) <= len(spec.shape):
+        if not all(isinstance(item, list) and len(item) == len(flat[0]) for item in flat):
             raise TensorError(f"input {spec.name!r} is ragged: its lists differ in length or depth")
+        shape.append(len(flat[0]))
         flat = [item for part in flat for item in part]
+    if len(shape) > len(spec.shape):
+        raise TensorError(f"input {spec.name!r} is nested deeper than the model takes, {_dims(spec.shape)}")
     if not all(isinstance(item, (str, bytes)) for item in flat):
         raise TensorError(f"input {spec.name!r} is BYTES and takes strings or {{'b64': ...}}")
-    array.reshape(-1)[:] = [item.encode() if isinstance(item, str) else item for item in flat]
-    return array
+    array = np.empty(len(flat), dtype=np.object_)
+    array[:] = [item.encode() if isinstance(item, str) else item for item in flat]
+    return array.reshape(shape)
 
 
 def _raw(value: bytes, spec: TensorSpec, dtype: np.dtype[Any]) -> NDArray[Any]:

@@ -77,6 +77,7 @@ class FakeTriton:
         """Serves on a free loopback port; gives the URL."""
         server = web.Application(client_max_size=64 << 20)
         server.router.add_get("/v2/health/ready", self._ready)
+        server.router.add_post("/v2/repository/index", self._index)
         server.router.add_get("/v2/models/{name}/ready", self._model_ready)
         server.router.add_get("/v2/models/{name}/config", self._config)
         server.router.add_post("/v2/models/{name}/infer", self._infer)
@@ -85,6 +86,9 @@ class FakeTriton:
 
     async def _ready(self, request: web.Request) -> web.Response:
         return web.Response(status=200 if self.ready else 400)
+
+    async def _index(self, request: web.Request) -> web.Response:
+        return web.json_response([{"name": name} for name in self.models])
 
     async def _model_ready(self, request: web.Request) -> web.Response:
         model = self.models.get(request.match_info["name"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import gzip
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -180,9 +181,23 @@ async def test_tritons_statuses(
 
 async def test_what_takes_too_long_is_504(http: aiohttp.ClientSession, url: str, fake: FakeTriton) -> None:
     fake.delay = 10
-    status, body = await predict(http, url, {"instances": [[1, 2]]})
-    assert status == 504
-    assert body["error"].startswith("Triton did not answer within the request's time")
+    got = await predict(http, url, {"instances": [[1, 2]]})
+    assert got == (504, {"error": "the request's time is up (LISTENER_TIMEOUT)"})
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+async def test_a_damaged_compressed_body_is_400(http: aiohttp.ClientSession, url: str, encoding: str) -> None:
+    headers = {"Content-Encoding": encoding, "Content-Type": "application/json"}
+    async with http.post(f"{url}/predict", data=b"not compressed at all", headers=headers) as answer:
+        assert answer.status == 400
+        assert await answer.json() == {"error": "the body is damaged: it ends early, or is not in its Content-Encoding"}
+
+
+async def test_a_compressed_body_is_read(http: aiohttp.ClientSession, url: str) -> None:
+    headers = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
+    body = gzip.compress(b'{"instances": [[1, 2]]}')
+    async with http.post(f"{url}/predict", data=body, headers=headers) as answer:
+        assert await answer.json() == {"predictions": [{"twice": [2, 4]}]}
 
 
 async def test_a_body_over_the_limit_is_413(http: aiohttp.ClientSession, url: str) -> None:
@@ -214,7 +229,10 @@ async def test_health_says_what_is_missing(http: aiohttp.ClientSession, fake: Fa
 
         assert (await health())[0] == 503
         await until("Triton is not ready")
-        fake.models["twice"].ready, fake.ready = False, True
+        models, fake.models, fake.ready = fake.models, {}, True
+        await until("model 'twice' is not in the repository")
+        fake.models = models
+        fake.models["twice"].ready = False
         await until("model 'twice' is not ready")
         fake.fail_with, fake.models["twice"].ready = 500, True
         await until("the warm-up of route 'doubled' failed: model 'twice' failed in Triton")

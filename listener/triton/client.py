@@ -60,6 +60,15 @@ class TritonClient:
         """Whether some version of the model can be called; never raises."""
         return await self._ask(self._control.is_model_ready(name))
 
+    async def has_model(self, name: str) -> bool:
+        """Whether the model is in Triton's repository, in whatever state; True as well if Triton does not say."""
+        try:
+            async with asyncio.timeout(_CONTROL_TIMEOUT):
+                index = await self._control.get_model_repository_index()
+        except (InferenceServerException, aiohttp.ClientError, TimeoutError, OSError):
+            return True
+        return any(entry["name"] == name for entry in index)
+
     async def spec(self, name: str) -> ModelSpec:
         """The model's tensors and batch size.
 
@@ -108,7 +117,7 @@ class TritonClient:
             ):
                 return response.status, response.headers, await response.read()
         except TimeoutError:
-            raise DeadlineExceeded(f"Triton did not answer within the request's time ({timeout:.3g} s left)") from None
+            raise DeadlineExceeded("Triton did not answer within the request's time") from None
         except (aiohttp.ClientError, OSError) as error:
             raise Unavailable("Triton cannot be reached") from error
 

@@ -39,9 +39,11 @@ class Model:
             raise Unavailable(f"model {self.name!r} is not ready")
         return self._spec
 
-    async def ready(self) -> bool:
-        """Asks Triton; never raises."""
-        return await self._client.model_ready(self.name)
+    async def lacks(self) -> str | None:
+        """Why the model cannot be called, as the rest of a sentence; None if it can. Never raises."""
+        if await self._client.model_ready(self.name):
+            return None
+        return "is not ready" if await self._client.has_model(self.name) else "is not in the repository"
 
     async def read_spec(self) -> None:
         """Reads the configuration anew, as after a restart of Triton.
