@@ -4,7 +4,18 @@ from collections.abc import Iterator
 
 import pytest
 
+from listener.errors import ConfigError
+from listener.triton import installation
 from tests.integration.stack import Stack, running
+
+
+@pytest.fixture(scope="session", autouse=True)
+def triton_can_run() -> None:
+    """Ends the run with the one sentence that says what this machine lacks, instead of failing every test with it."""
+    try:
+        installation.find("")
+    except ConfigError as error:
+        pytest.exit(f"the integration tests need a real Triton: {error}", returncode=1)
 
 
 @pytest.fixture(scope="session")

@@ -265,6 +265,46 @@ def test_a_bad_setting_stops_the_start_with_the_reason(tmp_path: Path) -> None:
         assert stack.output() == "listener: LISTENER_TIMEOUT: 'soon' is not a number of seconds\n"
 
 
+HIDDEN = {
+    "libpython": (
+        "installation._library_folders = lambda: []",
+        f"libpython3.{sys.version_info.minor}.so.1.0 is missing and Triton's Python backend needs it: "
+        f"apt-get install libpython3.{sys.version_info.minor} ",
+    ),
+    "numpy 1": (
+        "installation.importlib.metadata.version = lambda name: '2.3.4'",
+        "the embedded Triton's Python stub cannot read arrays of numpy 2.3.4: pip install 'numpy<2'",
+    ),
+    "Python 3.12": (
+        "version = types.SimpleNamespace(major=3, minor=19)\n"
+        "installation.sys = types.SimpleNamespace(**{**vars(sys), 'version_info': version})",
+        "the embedded Triton has no Python stub for Python 3.19: use Python 3.11 or 3.12",
+    ),
+    "wheel": (
+        "installation.importlib.util.find_spec = lambda name: None",
+        "no tritonserver found: put one on PATH, name it in LISTENER_TRITON_BIN, or install the embedded one with "
+        "pip install 'triton-listener[local]'",
+    ),
+    "Linux": (
+        "installation.platform = types.SimpleNamespace(machine=lambda: 'arm64', system=lambda: 'Darwin')",
+        "no tritonserver found, and the embedded one exists for Linux x86-64 only, not for Darwin arm64: "
+        "run it in the container instead: docker compose up",
+    ),
+}
+
+
+@pytest.mark.parametrize(("hide", "sentence"), HIDDEN.values(), ids=HIDDEN.keys())
+def test_what_is_missing_is_one_sentence_before_anything_starts(hide: str, sentence: str) -> None:
+    """Each thing that the embedded Triton needs, hidden from an otherwise real `listener up`."""
+    script = f"import sys, types\nfrom listener.triton import installation\n{hide}\n"
+    script += "from listener.cli import main\nsys.argv = ['listener', 'up', '--port', '0']\nmain()"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"listener: {sentence}")
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
 def test_health_command(sample: Stack) -> None:
     def ask(port: int) -> int:
         env = {**os.environ, "AIP_HTTP_PORT": str(port)}
