@@ -92,10 +92,11 @@ def make(listener: Listener) -> web.Application:
     health = endpoints.health(gate, listener.missing)
     predict = _exactly(app, settings.predict_route)
     predict.add_route("POST", endpoints.predict(gate, listener.graph))
-    _exactly(app, settings.health_route).add_route("GET", health)
-    if settings.predict_route == f"{settings.health_route}:predict":
-        # the platform's default routes: its documents disagree which of the two health checks go to
+    if settings.predict_route in (settings.health_route, f"{settings.health_route}:predict"):
+        # the platform's documents disagree whether its default health route ends in :predict
         predict.add_route("GET", health)
+    if settings.predict_route != settings.health_route:
+        _exactly(app, settings.health_route).add_route("GET", health)
     app.cleanup_ctx.append(listener.lifetime)
     return app
 

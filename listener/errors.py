@@ -150,6 +150,9 @@ class ConfigError(Exception):
 
 
 def one_line(text: str) -> str:
-    """Text fit for an error body and a log line: no line breaks, no runs of blanks, at most 500 characters."""
-    flat = " ".join(text.split())
+    """Text fit for an error body and a log line: no line breaks, no runs of blanks, at most 500 characters.
+
+    Undecodable bytes, which come as lone surrogates in a request's path or a file's name, become '?'.
+    """
+    flat = " ".join(text.encode("utf-8", "replace").decode().split())
     return flat if len(flat) <= 500 else flat[:497] + "..."

@@ -40,7 +40,8 @@ def by_route(routes: Mapping[str, Node], default: str) -> Node:
         name = call.context.parameters.get("model", default)
         node = routes.get(name) if isinstance(name, str) else None
         if node is None:
-            raise BadRequest(f"parameters.model: no model {name!r}; known are {', '.join(map(repr, routes))}")
+            shown = repr(name[:100]) if isinstance(name, str) else "of that name (it is no string)"
+            raise BadRequest(f"parameters.model: no model {shown}; known are {', '.join(map(repr, routes))}")
         return await node(call)
 
     return run

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -90,7 +90,7 @@ class Handler:
         except TensorError as error:
             raise _failed(self._name, "preprocess", error) from error
         count = len(call.instances)
-        rows = [{name: array[index] for name, array in outputs.items()} for index in range(count)]
+        rows = [{name: array[index, ...] for name, array in outputs.items()} for index in range(count)]
         hook = _Hook(self._name, "postprocess", self.postprocess)
         return Reply(await hook.each(rows, call.context, self._pool))
 
@@ -182,8 +182,10 @@ def check_reply(route: str, call: Call, reply: object) -> Reply:
     Raises:
         HandlerFailed: it is not.
     """
-    if isinstance(reply, Reply) and len(reply.predictions) == len(call.instances):
+    made = reply.predictions if isinstance(reply, Reply) else reply
+    count = len(made) if isinstance(reply, Reply) and isinstance(made, Sized) else None
+    if isinstance(reply, Reply) and count == len(call.instances):
         return reply
-    got = f"{len(reply.predictions)} predictions" if isinstance(reply, Reply) else type(reply).__name__
+    got = type(made).__name__ if count is None else f"{count} predictions"
     error = TypeError(f"predict returned {got} for {len(call.instances)} instances")
     raise _failed(route, "predict", error)

@@ -31,6 +31,10 @@ def handler_class(service: Service, route: Route) -> type[Handler]:
     _first_on_path(service.folder)
     try:
         module = importlib.import_module(module_name)
+    except SystemExit as error:
+        raise ConfigError(
+            f"{place}: {route.handler!r} ends the process when it is imported (status {error})"
+        ) from error
     except Exception as error:
         raise ConfigError(f"{place}: {module_name!r} cannot be imported: {_explain(error, service.folder)}") from error
     found = getattr(module, class_name, None)
@@ -56,7 +60,7 @@ def load(service: Service, route: Route, handler: type[Handler], models: Mapping
         made = handler()
         made.bind(route.name, model_name(route, handler), models, pool)
         made.load(service.folder)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(
             f"{service.file}:{route.line}: the handler of {route.name!r} cannot be loaded: "
             f"{_explain(error, service.folder)}"
@@ -65,11 +69,11 @@ def load(service: Service, route: Route, handler: type[Handler], models: Mapping
 
 
 def _first_on_path(folder: Path) -> None:
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
+    if sys.path[:1] != [str(folder)]:
+        sys.path[:] = [str(folder), *(entry for entry in sys.path if entry != str(folder))]
 
 
-def _explain(error: Exception, folder: Path) -> str:
+def _explain(error: BaseException, folder: Path) -> str:
     """Kind, text and the innermost line inside the service folder."""
     if isinstance(error, SyntaxError):
         return f"SyntaxError: {error.msg} ({error.filename}:{error.lineno})"

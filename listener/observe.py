@@ -5,6 +5,7 @@ Everything goes to stdout because the platform files stderr as errors (docs/refe
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
@@ -40,7 +41,10 @@ class JsonFormatter(logging.Formatter):
             line.update(fields)
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str).decode()
+        try:
+            return orjson.dumps(line, default=str).decode()
+        except TypeError:  # lone surrogates, as in undecodable file names, or an integer beyond 64 bits
+            return json.dumps(line, default=str)
 
 
 class HumanFormatter(logging.Formatter):

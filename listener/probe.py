@@ -19,7 +19,7 @@ def get(url: str, timeout: float) -> tuple[int, str]:
         connection.request("GET", parts.path or "/", headers={"Connection": "close"})
         response = connection.getresponse()
         return response.status, response.read().decode("utf-8", "replace")
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: a path that is not ASCII
         return 0, str(error) or type(error).__name__
     finally:
         connection.close()

@@ -91,18 +91,28 @@ async def start(
     Raises:
         OSError: the program cannot be started.
     """
-    output = asyncio.subprocess.PIPE if on_line else None
-    process = await asyncio.create_subprocess_exec(
-        *argv,
-        env=dict(env),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=output,
-        stderr=asyncio.subprocess.STDOUT if on_line else None,
-        start_new_session=True,
-        preexec_fn=_die_with(os.getpid()),
-        pass_fds=tuple(pass_fds),
-    )
-    pump = asyncio.create_task(_pump(process.stdout, on_line)) if process.stdout and on_line else None
+    # a pipe of our own: with one of asyncio's, Process.wait() returns only when all heirs of the pipe are gone as well
+    # (https://github.com/python/cpython/issues/119710), and their end is what our wait() has yet to bring about
+    ours, theirs = os.pipe() if on_line else (None, None)
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            env=dict(env),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+            preexec_fn=_die_with(os.getpid()),
+            pass_fds=tuple(pass_fds),
+        )
+    except BaseException:
+        if ours is not None:
+            os.close(ours)
+        raise
+    finally:
+        if theirs is not None:
+            os.close(theirs)
+    pump = asyncio.create_task(_pump(ours, on_line)) if ours is not None and on_line else None
     return Child(name, process, pump)
 
 
@@ -120,18 +130,29 @@ def _die_with(parent: int) -> Callable[[], None] | None:
     return ask
 
 
-async def _pump(stream: asyncio.StreamReader, on_line: Callable[[str], None]) -> None:
+async def _pump(pipe: int, on_line: Callable[[str], None]) -> None:
     """Hands over line by line; a line longer than the reader's limit comes in pieces, never as an error."""
-    while True:
-        try:
-            line = await stream.readuntil(b"\n")
-        except asyncio.IncompleteReadError as end:
-            line = end.partial
-        except asyncio.LimitOverrunError as long:
-            line = await stream.readexactly(long.consumed)
-        if not line:
-            return
-        on_line(line.decode("utf-8", "replace").rstrip("\r\n"))
+    stream = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(pipe, "rb", buffering=0)
+    )
+    try:
+        piece = False
+        while line := await _line_or_piece(stream):
+            if line != b"\n" or not piece:  # the break after the last piece of a long line is no line of its own
+                on_line(line.decode("utf-8", "replace").rstrip("\r\n"))
+            piece = not line.endswith(b"\n")
+    finally:
+        transport.close()
+
+
+async def _line_or_piece(stream: asyncio.StreamReader) -> bytes:
+    try:
+        return await stream.readuntil(b"\n")
+    except asyncio.IncompleteReadError as end:
+        return end.partial
+    except asyncio.LimitOverrunError as long:
+        return await stream.readexactly(long.consumed)
 
 
 class Backoff:

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from listener.errors import ConfigError
+from listener.errors import ConfigError, one_line
 
 FILE = "listener.yaml"
 
@@ -72,18 +72,31 @@ def read(folder: Path) -> Service:
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: cannot be read: {error}") from None
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigError(f"{file}:{line}: not YAML: {error.problem or error.context}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{file}: not YAML: {error}") from None
     mistakes: list[str] = []
-    service = _service(_Section(root, str(file), "the file", mistakes), folder)
+    service = _service(_Section(_compose(text, file), str(file), "the file", mistakes), folder)
     if mistakes or service is None:
         raise ConfigError(*mistakes)
     return service
+
+
+def _compose(text: str, file: Path) -> yaml.Node | None:
+    try:
+        loader = yaml.SafeLoader(text)
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise ConfigError(f"{file}:{line}: not YAML: {error.reason}") from None
+    try:
+        node: yaml.Node | None = loader.get_single_node()
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ConfigError(f"{file}:{line}: not YAML: {error.problem or error.context}") from None
+    except RecursionError:
+        raise ConfigError(f"{file}:{loader.line + 1}: nested too deeply") from None
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # PyYAML's own chr() and int() among them
+        raise ConfigError(f"{file}:{loader.line + 1}: not YAML: {one_line(str(error))}") from None
+    finally:
+        loader.dispose()
+    return node
 
 
 def _service(top: _Section, folder: Path) -> Service | None:
@@ -94,13 +107,18 @@ def _service(top: _Section, folder: Path) -> Service | None:
     if top.mistakes:
         return None
     if not routes:
-        top.complain("'routes' is missing or empty; name at least one route")
+        top.complain("'routes' is missing or empty; name at least one route", key="routes")
         return None
     if default is None and len(routes) > 1:
         top.complain(f"'default' is missing; it chooses one of the routes {', '.join(routes)}")
     elif default is not None and default not in routes:
         top.complain(f"'default' names {default!r}, which is not one of the routes {', '.join(routes)}", key="default")
-    return Service(folder, (folder / str(repository)).resolve(), default or next(iter(routes)), routes)
+    try:
+        path = (folder / str(repository)).resolve()
+    except ValueError:  # NUL, or what no file system can say
+        top.complain(f"'repository' is {repository!r}, which is no path", key="repository")
+        return None
+    return Service(folder, path, default or next(iter(routes)), routes)
 
 
 def _route(name: str, section: _Section) -> Route:
@@ -127,14 +145,18 @@ class _Section:
 
     def _read(self, node: yaml.MappingNode) -> None:
         for key_node, value in node.value:
-            key, line = str(key_node.value), key_node.start_mark.line + 1
+            line = key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode):
+                self.mistakes.append(f"{self.file}:{line}: {one_line(f'a key of {self.what} is not a piece of text')}")
+                continue
+            key = str(key_node.value)
             if key in self._nodes:
-                self.mistakes.append(f"{self.file}:{line}: {key!r} stands twice in {self.what}")
+                self.mistakes.append(f"{self.file}:{line}: {one_line(f'{key!r} stands twice in {self.what}')}")
             self._nodes[key] = (line, value)
 
     def complain(self, sentence: str, key: str | None = None) -> None:
         line = self._nodes[key][0] if key in self._nodes else self.line
-        self.mistakes.append(f"{self.file}:{line}: {sentence}")
+        self.mistakes.append(f"{self.file}:{line}: {one_line(sentence)}")
 
     def text(self, key: str, default: str | None) -> str | None:
         node = self._take(key)

@@ -54,7 +54,7 @@ def _size(low: int, high: int) -> Callable[[str], int]:
             if number.endswith(suffix):
                 number, unit = number.removesuffix(suffix).strip(), factor
                 break
-        if not number.isdigit():
+        if not number.isdecimal():
             raise ValueError("is not a size such as 12582912 or 12MiB")
         value = int(number) * unit
         if not low <= value <= high:
@@ -74,19 +74,23 @@ def _choice(*known: str) -> Callable[[str], str]:
 
 
 def _route(text: str) -> str:
-    if not text.startswith("/") or any(c.isspace() or c in "?#" for c in text):
-        raise ValueError("is not a path: it starts with '/' and has no blanks, '?' or '#'")
+    if (
+        not text.startswith("/")
+        or not text.isascii()
+        or any(c.isspace() or not c.isprintable() or c in "?#" for c in text)
+    ):
+        raise ValueError("is not a path: it starts with '/', is ASCII and has no blanks, '?' or '#'")
     return text
 
 
 def _http_url(text: str) -> str:
     url = text if "://" in text else f"http://{text}"
-    parts = urllib.parse.urlsplit(url)
     try:
-        port = parts.port
+        parts = urllib.parse.urlsplit(url)
+        complete = parts.scheme == "http" and bool(parts.hostname) and parts.port is not None
     except ValueError:
-        port = None
-    if parts.scheme != "http" or not parts.hostname or port is None:
+        complete = False
+    if not complete:
         raise ValueError("is not an http URL with host and port, such as http://127.0.0.1:8000")
     return f"http://{parts.netloc}"
 
@@ -213,10 +217,7 @@ def read(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings
             mistakes.append(f"{source}: {text!r} {error}")
     if mistakes:
         raise ConfigError(*mistakes)
-    settings = Settings(**values)
-    if settings.predict_route == settings.health_route and "AIP_HEALTH_ROUTE" in environ:
-        raise ConfigError(f"AIP_HEALTH_ROUTE: {settings.health_route!r} is the predict route already")
-    return settings
+    return Settings(**values)
 
 
 def misspelt(environ: Mapping[str, str] | None = None) -> list[str]:

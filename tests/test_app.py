@@ -299,6 +299,15 @@ async def test_platform_routes_are_taken_to_the_letter(
         assert await status("GET", "/v1/endpoints/12/deployedModels/35") == 404
 
 
+async def test_both_routes_may_be_the_same_path(http: aiohttp.ClientSession, fake: FakeTriton, service: Path) -> None:
+    async with fake.running() as triton, listening(service, triton, predict_route="/x", health_route="/x") as url:
+        async with asyncio.timeout(5):
+            while (await http.get(f"{url}/x")).status != 200:
+                await asyncio.sleep(0.02)
+        async with http.post(f"{url}/x", json={"instances": [[1, 2]]}) as answer:
+            assert answer.status == 200
+
+
 async def test_nothing_is_served_before_the_service_is_loaded(service: Path) -> None:
     """A worker's first answers, before any handler is imported."""
     listener = app.Listener(settings.read({}, service=service))

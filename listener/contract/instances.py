@@ -66,12 +66,19 @@ def encode(reply: Reply) -> bytes:
     Raises:
         TypeError: a prediction is something that JSON cannot say.
     """
-    return orjson.dumps({"predictions": reply.predictions}, option=orjson.OPT_SERIALIZE_NUMPY)
+    return orjson.dumps({"predictions": reply.predictions}, default=_listed, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def encode_error(error: ListenerError) -> bytes:
     """The one error body: a single string, as the platform passes it on."""
     return orjson.dumps({"error": error.message})
+
+
+def _listed(value: Any) -> Json:
+    """Arrays that orjson leaves to us: views with gaps, such as one column of a matrix."""
+    if type(value).__module__ == "numpy" and hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is nothing that JSON can say")
 
 
 def _document(body: bytes) -> dict[str, Json]:

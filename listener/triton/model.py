@@ -121,4 +121,4 @@ def _rows(arrays: Arrays) -> int:
 
 
 def _row(arrays: Arrays, index: int) -> dict[str, NDArray[Any]]:
-    return {name: array[index] for name, array in arrays.items()}
+    return {name: array[index, ...] for name, array in arrays.items()}

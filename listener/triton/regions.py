@@ -35,8 +35,11 @@ class Regions:
     def __enter__(self) -> Regions:
         if self._shm.is_dir():
             sweep(self._shm)
-            self.lock = os.open(self._shm / f"{self.prefix}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            # locked under another name first: a sweep in between would find the lock free and unlink it
+            unlocked = self._shm / f".{self.prefix}"
+            self.lock = os.open(unlocked, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            unlocked.rename(self._shm / f"{self.prefix}.lock")
         return self
 
     def __exit__(
@@ -50,7 +53,7 @@ class Regions:
 
 def sweep(shm: Path = SHM) -> None:
     """Unlinks the regions of every start that has ended without doing so."""
-    for lock in shm.glob(f"{_NAME}*.lock"):
+    for lock in shm.glob(f"{_NAME}{'[0-9a-f]' * 8}.lock"):  # no other name: its regions could be somebody else's
         with contextlib.suppress(OSError):  # somebody else's file, or gone in the meantime
             descriptor = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
             try:

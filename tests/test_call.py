@@ -1,0 +1,48 @@
+"""The nouns that travel: frozen, with harmless defaults."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import Any
+
+import pytest
+
+from listener.call import Call, Context, Reply
+
+
+@pytest.mark.parametrize(
+    ("noun", "field"),
+    [(Context(), "request_id"), (Context(), "deadline"), (Call([1]), "instances"), (Reply([1]), "predictions")],
+    ids=["context.request_id", "context.deadline", "call.instances", "reply.predictions"],
+)
+def test_nobody_can_change_one(noun: Any, field: str) -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(noun, field, None)
+
+
+@pytest.mark.parametrize("field", ["headers", "parameters", "extras"])
+def test_the_default_mappings_of_a_context_are_empty_and_read_only(field: str) -> None:
+    mapping = getattr(Context(), field)
+    assert dict(mapping) == {}
+    with pytest.raises(TypeError):
+        mapping["key"] = "value"
+
+
+def test_a_context_says_nothing_by_default() -> None:
+    context = Call([1, 2]).context
+    assert context == Context()
+    assert (context.request_id, context.remaining()) == ("", float("inf"))
+
+
+def test_what_remains_until_the_deadline() -> None:
+    assert 99 < Context(deadline=time.monotonic() + 100).remaining() <= 100
+
+
+def test_what_remains_is_never_negative() -> None:
+    assert Context(deadline=time.monotonic() - 1).remaining() == 0.0
+
+
+def test_equal_contents_make_equal_nouns() -> None:
+    assert Reply([1, {"a": 2}]) == Reply([1, {"a": 2}])
+    assert Call([1], Context("a")) != Call([1], Context("b"))

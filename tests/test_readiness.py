@@ -1,0 +1,259 @@
+"""Whether predictions can be made now: through the whole life of a Triton that is none."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from listener import readiness as module
+from listener.call import Call, Reply
+from listener.errors import HandlerFailed, Unavailable
+from listener.readiness import Readiness
+
+DOWN = ["Triton is not ready"]
+
+
+class FakeServer:
+    def __init__(self) -> None:
+        self.up: bool | Exception = True
+        self.looks = 0
+
+    async def server_ready(self) -> bool:
+        self.looks += 1
+        await asyncio.sleep(0)
+        if isinstance(self.up, Exception):
+            raise self.up
+        return self.up
+
+
+class FakeModel:
+    def __init__(self) -> None:
+        self.lack: str | Exception | None = None
+        self.spec_fails: Exception | None = None
+        self.reads = 0
+
+    async def lacks(self) -> str | None:
+        await asyncio.sleep(0)
+        if isinstance(self.lack, Exception):
+            raise self.lack
+        return self.lack
+
+    async def read_spec(self) -> None:
+        self.reads += 1
+        if self.spec_fails:
+            raise self.spec_fails
+
+
+class FakeRoute:
+    """A node that remembers what was sent through it."""
+
+    def __init__(self) -> None:
+        self.fails: Exception | None = None
+        self.calls: list[Call] = []
+
+    async def __call__(self, call: Call) -> Reply:
+        self.calls.append(call)
+        if self.fails:
+            raise self.fails
+        return Reply(call.instances)
+
+
+class Stack:
+    """A readiness being watched, and the fakes that it watches."""
+
+    def __init__(self, models: str = "ab", routes: str = "r", timeout: float = 30.0) -> None:
+        self.server = FakeServer()
+        self.models = {name: FakeModel() for name in models}
+        self.routes = {name: FakeRoute() for name in routes}
+        warm_up = {name: (route, f"example of {name}") for name, route in self.routes.items()}
+        self.readiness = Readiness(self.server, self.models, warm_up, timeout)
+
+    @contextlib.asynccontextmanager
+    async def watched(self) -> AsyncIterator[Stack]:
+        watching = asyncio.create_task(self.readiness.watch())
+        await self.look()
+        yield self
+        assert not watching.done()
+        watching.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watching
+
+    async def look(self, times: int = 1) -> list[str]:
+        """What is missing after so many whole looks from now on."""
+        enough = self.server.looks + times + 1  # one may be under way, and the one after the last must have begun
+        async with asyncio.timeout(5):
+            while self.server.looks <= enough:
+                await asyncio.sleep(0)
+        return self.readiness.missing
+
+    @property
+    def warm_ups(self) -> dict[str, int]:
+        return {name: len(route.calls) for name, route in self.routes.items()}
+
+    @property
+    def reads(self) -> dict[str, int]:
+        return {name: model.reads for name, model in self.models.items()}
+
+
+@pytest.fixture(autouse=True)
+def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PERIOD_READY", 0)
+    monkeypatch.setattr(module, "_PERIOD_WAITING", 0)
+
+
+def test_nothing_is_ready_before_it_was_looked_at() -> None:
+    readiness = Stack().readiness
+    assert (readiness.ready, readiness.missing) == (False, ["Triton has not been asked yet"])
+
+
+async def test_all_is_ready_once_specs_are_read_and_routes_are_warm() -> None:
+    async with Stack(routes="rs").watched() as stack:
+        assert await stack.look(5) == []
+        assert stack.readiness.ready
+        assert stack.reads == {"a": 1, "b": 1}
+        assert stack.warm_ups == {"r": 1, "s": 1}
+
+
+async def test_a_warm_up_is_a_call_with_the_example_an_id_and_a_deadline() -> None:
+    before = time.monotonic()
+    async with Stack(timeout=30).watched() as stack:
+        (call,) = stack.routes["r"].calls
+    assert list(call.instances) == ["example of r"]
+    assert call.context.request_id == "warm-up-r"
+    assert before + 30 <= call.context.deadline <= time.monotonic() + 30
+
+
+async def test_a_service_without_examples_is_ready_without_warm_up() -> None:
+    async with Stack(routes="").watched() as stack:
+        assert await stack.look() == []
+
+
+async def test_nothing_is_asked_of_models_while_triton_is_down() -> None:
+    stack = Stack()
+    stack.server.up = False
+    async with stack.watched():
+        assert await stack.look(3) == DOWN
+        assert stack.reads == {"a": 0, "b": 0}
+        assert stack.warm_ups == {"r": 0}
+
+
+async def test_every_unready_model_is_named_and_no_route_is_warmed_up() -> None:
+    stack = Stack(models="abc")
+    stack.models["a"].lack, stack.models["c"].lack = "is not ready", "is not in the repository"
+    async with stack.watched():
+        assert await stack.look() == ["model 'a' is not ready", "model 'c' is not in the repository"]
+        assert stack.warm_ups == {"r": 0}
+
+
+async def test_a_spec_that_cannot_be_read_is_tried_again() -> None:
+    stack = Stack()
+    stack.models["b"].spec_fails = Unavailable("the configuration cannot be read")
+    async with stack.watched():
+        assert await stack.look(3) == ["the configuration cannot be read"]
+        assert stack.warm_ups == {"r": 0}
+        assert stack.reads["a"] == 1
+        assert stack.reads["b"] > 1
+        stack.models["b"].spec_fails = None
+        assert await stack.look() == []
+
+
+async def test_a_failed_warm_up_is_told_and_tried_again() -> None:
+    stack = Stack(routes="rs")
+    stack.routes["r"].fails = HandlerFailed("preprocess", "r")
+    async with stack.watched():
+        assert await stack.look(3) == [
+            "the warm-up of route 'r' failed: the handler of 'r' failed in preprocess; the log has the reason"
+        ]
+        assert stack.warm_ups["s"] == 1
+        assert stack.warm_ups["r"] > 1
+        stack.routes["r"].fails = None
+        assert await stack.look() == []
+
+
+async def test_a_restarted_triton_is_read_and_warmed_up_again() -> None:
+    async with Stack().watched() as stack:
+        stack.server.up = False
+        assert await stack.look() == DOWN
+        assert not stack.readiness.ready
+        stack.server.up = True
+        assert await stack.look(3) == []
+        assert stack.reads == {"a": 2, "b": 2}
+        assert stack.warm_ups == {"r": 2}
+
+
+async def test_a_model_that_was_away_is_read_again_and_every_route_is_warmed_up_again() -> None:
+    async with Stack().watched() as stack:
+        stack.models["a"].lack = "is not ready"
+        assert await stack.look() == ["model 'a' is not ready"]
+        stack.models["a"].lack = None
+        assert await stack.look(3) == []
+        assert stack.reads == {"a": 2, "b": 1}
+        assert stack.warm_ups == {"r": 2}
+
+
+async def test_the_whole_life() -> None:
+    stack = Stack(models="a")
+    server, model, route = stack.server, stack.models["a"], stack.routes["r"]
+    server.up, model.lack, route.fails = False, "is not ready", Unavailable("cold")
+    async with stack.watched():
+        seen = [list(stack.readiness.missing)]
+        steps: list[Callable[[], None]] = [
+            lambda: setattr(server, "up", True),
+            lambda: setattr(model, "lack", None),
+            lambda: setattr(route, "fails", None),
+            lambda: setattr(server, "up", False),
+            lambda: setattr(server, "up", True),
+        ]
+        for step in steps:
+            step()
+            seen.append(list(await stack.look()))
+    assert seen == [
+        DOWN,
+        ["model 'a' is not ready"],
+        ["the warm-up of route 'r' failed: cold"],
+        [],
+        DOWN,
+        [],
+    ]
+
+
+@pytest.mark.parametrize("where", ["server", "model", "spec", "warm-up"])
+async def test_a_bug_does_not_end_the_watch(caplog: pytest.LogCaptureFixture, where: str) -> None:
+    stack = Stack(models="a")
+    error = RuntimeError("a bug")
+    if where == "server":
+        stack.server.up = error
+    elif where == "model":
+        stack.models["a"].lack = error
+    elif where == "spec":
+        stack.models["a"].spec_fails = error
+    else:
+        stack.routes["r"].fails = error
+    async with stack.watched():
+        assert await stack.look() == ["the readiness check failed; the log has the reason"]
+        assert "RuntimeError: a bug" in caplog.text
+        stack.server.up = True
+        stack.models["a"].lack = stack.models["a"].spec_fails = stack.routes["r"].fails = None
+        assert await stack.look() == []
+
+
+async def test_only_changes_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "listener.readiness")
+    stack = Stack()
+    stack.models["a"].lack = stack.models["b"].lack = "is not ready"
+    async with stack.watched():
+        await stack.look(3)
+        stack.models["a"].lack = stack.models["b"].lack = None
+        await stack.look(3)
+        stack.server.up = False
+        await stack.look(3)
+    assert [record.getMessage() for record in caplog.records] == [
+        "not ready: model 'a' is not ready; model 'b' is not ready",
+        "ready",
+        "not ready: Triton is not ready",
+    ]

@@ -1,0 +1,311 @@
+"""listener.yaml: what it says, and a sentence with file and line for everything that is wrong with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from listener import service
+from listener.errors import ConfigError
+from listener.service import Route
+
+
+def write(folder: Path, text: str | bytes) -> Path:
+    (folder / "listener.yaml").write_bytes(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
+    return folder
+
+
+def mistakes(folder: Path, text: str | bytes) -> list[str]:
+    """The sentences, each without the file's path that it must start with."""
+    file = write(folder, text) / "listener.yaml"
+    with pytest.raises(ConfigError) as caught:
+        service.read(folder)
+    assert [sentence for sentence in caught.value.mistakes if not sentence.startswith(f"{file}:")] == []
+    return [sentence.removeprefix(str(file)) for sentence in caught.value.mistakes]
+
+
+# What a right file says
+
+
+def test_the_whole_of_it(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        """# a comment
+repository: models
+default: digits
+routes:
+  digits:
+    handler: handlers.digits:Digits
+    model: digits_onnx
+  raw: {}
+  plain: ~
+""",
+    )
+    read = service.read(tmp_path)
+    assert (read.folder, read.file, read.repository) == (tmp_path, tmp_path / "listener.yaml", tmp_path / "models")
+    assert read.default == "digits"
+    assert read.routes == {
+        "digits": Route("digits", "handlers.digits:Digits", "digits_onnx", 5),
+        "raw": Route("raw", None, None, 8),
+        "plain": Route("plain", None, None, 9),
+    }
+
+
+def test_the_least_of_it(tmp_path: Path) -> None:
+    read = service.read(write(tmp_path, "routes: {digits: }\n"))
+    assert (read.default, read.repository) == ("digits", tmp_path / "triton_repo")
+
+
+@pytest.mark.parametrize(
+    ("repository", "expected"),
+    [("models", "{}/models"), ("./a/../models", "{}/models"), ("/srv/models", "/srv/models"), ("~", "{}/triton_repo")],
+    ids=["relative", "dots", "absolute", "null"],
+)
+def test_the_repository_is_taken_from_the_folder_on(tmp_path: Path, repository: str, expected: str) -> None:
+    read = service.read(write(tmp_path, f"repository: {repository}\nroutes: {{a: }}\n"))
+    assert str(read.repository) == expected.format(tmp_path)
+
+
+def test_a_relative_folder_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(write(tmp_path, "routes: {a: }\n"))
+    assert service.read(Path(".")).folder == tmp_path
+
+
+@pytest.mark.parametrize("value", ["5", "true", "1.5", "2024-01-01"])
+def test_a_name_that_yaml_takes_for_something_else_is_still_a_name(tmp_path: Path, value: str) -> None:
+    read = service.read(write(tmp_path, f"default: {value}\nroutes:\n  {value}:\n    model: {value}\n"))
+    assert (read.default, read.routes[value].model) == (value, value)
+
+
+def test_anchors_and_aliases_work(tmp_path: Path) -> None:
+    read = service.read(write(tmp_path, "default: a\nroutes:\n  a: &a {model: m}\n  b: *a\n"))
+    assert [(route.name, route.model, route.line) for route in read.routes.values()] == [("a", "m", 3), ("b", "m", 4)]
+
+
+# What can be wrong
+
+MISSING = ":1: 'routes' is missing or empty; name at least one route"
+NO_MAPPING = ":1: the file is not a mapping of keys to values"
+HANDLER = "is not of the form 'module.path:Class'"
+
+WRONG: dict[str, tuple[str, list[str]]] = {
+    "empty file": ("", [MISSING]),
+    "only a comment": ("# nothing\n\n", [MISSING]),
+    "null": ("~\n", [MISSING]),
+    "a list": ("- a\n- b\n", [NO_MAPPING]),
+    "a word": ("hello\n", [NO_MAPPING]),
+    "no routes": ("default: a\n", [MISSING]),
+    "empty routes": ("default: a\nroutes: {}\n", [":2: 'routes' is missing or empty; name at least one route"]),
+    "null routes": ("default: a\nroutes:\n", [":2: 'routes' is missing or empty; name at least one route"]),
+    "routes is a list": ("routes: [a]\n", [":1: 'routes' is not a mapping of keys to values"]),
+    "a route is a word": (
+        "routes:\n  a:\n    handlers.a:A\n",
+        [":3: routes.a is not a mapping of keys to values"],
+    ),
+    "unknown key, guessed": (
+        "repositry: x\nroutes: {a: }\n",
+        [":1: unknown key 'repositry' in the file; did you mean 'repository'?"],
+    ),
+    "unknown key, not guessed": (
+        "routes: {a: }\n\nport: 80\n",
+        [":3: unknown key 'port' in the file; known are default, repository, routes"],
+    ),
+    "unknown key in a route": (
+        "routes:\n  a:\n    handlr: x\n",
+        [":3: unknown key 'handlr' in routes.a; did you mean 'handler'?"],
+    ),
+    "unknown key in a route, not guessed": (
+        "routes:\n  a:\n    timeout: 3\n",
+        [":3: unknown key 'timeout' in routes.a; known are handler, model"],
+    ),
+    "several unknown keys, in the order of the file": (
+        "zeta: 1\nalpha: 2\nroutes:\n  a:\n    yps: 1\n    beta: 2\n    xi: 3\n",
+        [
+            ":5: unknown key 'yps' in routes.a; known are handler, model",
+            ":6: unknown key 'beta' in routes.a; known are handler, model",
+            ":7: unknown key 'xi' in routes.a; known are handler, model",
+            ":1: unknown key 'zeta' in the file; known are default, repository, routes",
+            ":2: unknown key 'alpha' in the file; known are default, repository, routes",
+        ],
+    ),
+    "a key twice": (
+        "default: a\nroutes: {a: }\ndefault: a\n",
+        [":3: 'default' stands twice in the file"],
+    ),
+    "a route twice": (
+        "default: a\nroutes:\n  a: {}\n  a: {}\n",
+        [":4: 'a' stands twice in 'routes'"],
+    ),
+    "a key twice in a route": (
+        "routes:\n  a:\n    model: x\n    model: y\n",
+        [":4: 'model' stands twice in routes.a"],
+    ),
+    "a list for text": (
+        "repository: [a]\nroutes: {a: }\n",
+        [":1: 'repository' is not a piece of text"],
+    ),
+    "empty text": ("routes:\n  a:\n    model: ''\n", [":3: 'model' is not a piece of text"]),
+    "default is a mapping": ("default: {a: }\nroutes: {a: }\n", [":1: 'default' is not a piece of text"]),
+    "default names no route": (
+        "routes: {a: , b: }\ndefault: c\n",
+        [":2: 'default' names 'c', which is not one of the routes a, b"],
+    ),
+    "default is missing": (
+        "routes: {a: , b: }\n",
+        [":1: 'default' is missing; it chooses one of the routes a, b"],
+    ),
+    "a path for a handler": (
+        "routes:\n  a:\n    handler: handlers/a.py\n",
+        [f":3: 'handlers/a.py' {HANDLER}"],
+    ),
+    "a handler without a class": ("routes:\n  a:\n    handler: handlers.a\n", [f":3: 'handlers.a' {HANDLER}"]),
+    "a handler with an empty class": ("routes:\n  a: {handler: 'a:'}\n", [f":2: 'a:' {HANDLER}"]),
+    "a handler with an empty module": ("routes:\n  a: {handler: ':A'}\n", [f":2: ':A' {HANDLER}"]),
+    "a handler with two colons": ("routes:\n  a: {handler: 'a:B:C'}\n", [f":2: 'a:B:C' {HANDLER}"]),
+    "a relative handler": ("routes:\n  a: {handler: .a:A}\n", [f":2: '.a:A' {HANDLER}"]),
+    "a handler that is a list": ("routes:\n  a: {handler: [a:A]}\n", [":2: 'handler' is not a piece of text"]),
+    "several mistakes": (
+        "default: [x]\nroutes:\n  a:\n    handler: nope\n    modle: m\n  b: 5\nfoo: 1\n",
+        [
+            ":1: 'default' is not a piece of text",
+            ":5: unknown key 'modle' in routes.a; did you mean 'model'?",
+            f":4: 'nope' {HANDLER}",
+            ":6: routes.b is not a mapping of keys to values",
+            ":7: unknown key 'foo' in the file; known are default, repository, routes",
+        ],
+    ),
+    "tabs": ("routes:\n\ta: {}\n", [":2: not YAML: found character '\\t' that cannot start any token"]),
+    "an open bracket": ("routes: {a: b\n", [":2: not YAML: expected ',' or '}', but got '<stream end>'"]),
+    "an unknown alias": ("routes:\n  a: *b\n", [":2: not YAML: found undefined alias 'b'"]),
+    "two documents": ("---\nroutes: {a: }\n---\nroutes: {b: }\n", [":3: not YAML: but found another document"]),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), WRONG.values(), ids=WRONG.keys())
+def test_a_mistake_is_named_with_its_line(tmp_path: Path, text: str, expected: list[str]) -> None:
+    assert mistakes(tmp_path, text) == expected
+
+
+def test_no_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        service.read(tmp_path / "nowhere")
+    assert caught.value.mistakes == (
+        f"{tmp_path}/nowhere/listener.yaml: no such file; a service is a folder with listener.yaml "
+        "(choose it with --service)",
+    )
+
+
+def test_a_folder_in_the_place_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "listener.yaml").mkdir()
+    with pytest.raises(ConfigError) as caught:
+        service.read(tmp_path)
+    assert str(caught.value).startswith(f"{tmp_path}/listener.yaml: cannot be read: ")
+
+
+def test_bytes_that_are_no_text(tmp_path: Path) -> None:
+    (sentence,) = mistakes(tmp_path, b"\x89PNG\r\n\xff")
+    assert sentence.startswith(": cannot be read: 'utf-8' codec can't decode byte")
+
+
+@pytest.mark.parametrize(
+    ("text", "start"),
+    [
+        pytest.param(b"routes:\n  a: \x00\n", ":2: not YAML: ", id="control character"),
+        pytest.param('routes:\n  a: "\\UFFFFFFFF"\n', ":2: not YAML: ", id="no such code point"),
+        pytest.param('routes: {a: }\nrepository: "a\\0b"\n', ":2: 'repository' ", id="NUL in a path"),
+        pytest.param('routes: {a: }\nrepository: "\\ud800"\n', ":2: 'repository' ", id="surrogate in a path"),
+        pytest.param("routes: {a: }\n? [a, b]\n: c\n", ":2: ", id="a list for a key"),
+    ],
+)
+def test_an_odd_mistake_is_one_short_line_with_its_place(tmp_path: Path, text: str | bytes, start: str) -> None:
+    (sentence,) = mistakes(tmp_path, text)
+    assert sentence.startswith(start)
+    assert "\n" not in sentence
+    assert "Node(" not in sentence
+
+
+@pytest.mark.parametrize("closed", [True, False], ids=["closed", "open"])
+@pytest.mark.parametrize("opening", ["[", "{a: "], ids=["lists", "mappings"])
+def test_very_deep_nesting(tmp_path: Path, opening: str, closed: bool) -> None:
+    depth = 1500
+    closing = {"[": "]", "{a: ": "}"}[opening] * depth if closed else ""
+    (sentence,) = mistakes(tmp_path, f"routes: {opening * depth}{closing}\n")
+    assert "\n" not in sentence
+
+
+def _laughs(levels: int) -> str:
+    lines = ["l0: &l0 lol"]
+    lines += [f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 10)}]" for n in range(1, levels)]
+    return "\n".join(lines) + "\n"
+
+
+def test_a_billion_laughs_are_not_expanded(tmp_path: Path) -> None:
+    sentences = mistakes(tmp_path, _laughs(12) + "routes: *l11\n")
+    assert ":12: 'routes' is not a mapping of keys to values" in sentences  # where the aliased list stands
+    assert max(map(len, sentences)) < 200
+
+
+def test_a_thousand_laughs_as_a_key_are_not_expanded_either(tmp_path: Path) -> None:
+    sentences = mistakes(tmp_path, _laughs(4) + "? *l3\n: x\nroutes: {a: }\n")
+    assert max(map(len, sentences)) < 200
+
+
+def test_a_file_that_contains_itself(tmp_path: Path) -> None:
+    assert mistakes(tmp_path, "&all\nroutes: *all\n") == [
+        ":2: unknown key 'routes' in routes.routes; known are handler, model"
+    ]
+
+
+# Anything at all
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("service")
+
+
+def read_or_complain(folder: Path) -> None:
+    try:
+        read = service.read(folder)
+    except ConfigError as error:
+        assert error.mistakes
+        for sentence in error.mistakes:
+            assert sentence.startswith(f"{folder}/listener.yaml:")
+            assert len(sentence.splitlines()) == 1
+    else:
+        assert read.default in read.routes
+
+
+_TEXT = st.text(max_size=8)
+_WORDS = st.sampled_from(["a", "b", "handlers.a:A", "a/b", "", "routes"])
+_VALUES: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | _WORDS | _TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_WORDS | _TEXT, inner, max_size=3),
+    max_leaves=6,
+)
+_ROUTE = st.dictionaries(st.sampled_from(["handler", "model", "modle"]), _VALUES, max_size=3)
+_FILES = st.dictionaries(
+    st.sampled_from(["routes", "default", "repository", "rutes"]),
+    _VALUES | st.dictionaries(_WORDS | _TEXT, _ROUTE | st.none(), max_size=3),
+    max_size=4,
+)
+
+
+@given(data=st.binary(max_size=80))
+def test_arbitrary_bytes_are_a_service_or_sentences(folder: Path, data: bytes) -> None:
+    read_or_complain(write(folder, data))
+
+
+@given(text=st.text(st.sampled_from("routes: {}[]&*!|>%@`'\"\\#-?~,\n\t a0\u2028\x00\x85"), max_size=60))
+def test_arbitrary_punctuation_is_a_service_or_sentences(folder: Path, text: str) -> None:
+    read_or_complain(write(folder, text))
+
+
+@given(document=_FILES | _VALUES)
+def test_arbitrary_yaml_is_a_service_or_sentences(folder: Path, document: Any) -> None:
+    read_or_complain(write(folder, yaml.safe_dump(document)))

@@ -1,0 +1,297 @@
+"""The table of settings: reading, complaining, handing on."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from listener import settings
+from listener.errors import ConfigError
+from listener.settings import MIB, Settings, env_name
+
+FIELDS = dataclasses.fields(Settings)
+VARIABLES = [env_name(field) for field in FIELDS]
+
+
+def mistakes(environ: dict[str, str], **overrides: Any) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as caught:
+        settings.read(environ, **overrides)
+    return caught.value.mistakes
+
+
+# The table itself
+
+
+def test_every_variable_stands_once_and_is_ours_or_the_platforms() -> None:
+    assert len(set(VARIABLES)) == len(VARIABLES)
+    assert [name for name in VARIABLES if not name.startswith(("LISTENER_", "AIP_"))] == []
+
+
+@pytest.mark.parametrize("field", FIELDS, ids=VARIABLES)
+def test_every_setting_is_explained_in_a_sentence(field: dataclasses.Field[Any]) -> None:
+    assert field.metadata["help"].endswith(".")
+
+
+def test_nothing_given_means_the_defaults() -> None:
+    assert settings.read({}) == Settings()
+
+
+def test_without_a_mapping_the_environment_of_the_process_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LISTENER_WORKERS", "3")
+    monkeypatch.setenv("LISTENER_WORKER", "4")
+    assert settings.read().workers == 3
+    assert settings.misspelt() == ["LISTENER_WORKER is not a setting and has no effect; did you mean LISTENER_WORKERS?"]
+
+
+# Values
+
+GOOD: list[tuple[str, str, str, Any]] = [
+    ("LISTENER_HOST", "::1", "host", "::1"),
+    ("AIP_HTTP_PORT", "0", "port", 0),
+    ("AIP_HTTP_PORT", "65535", "port", 65535),
+    ("AIP_PREDICT_ROUTE", "/v1/models/m:predict", "predict_route", "/v1/models/m:predict"),
+    ("AIP_HEALTH_ROUTE", "/{odd}", "health_route", "/{odd}"),
+    ("LISTENER_SERVICE", "/srv/a b", "service", "/srv/a b"),
+    ("LISTENER_TRITON_URL", "localhost:9000", "triton_url", "http://localhost:9000"),
+    ("LISTENER_TRITON_URL", "http://[::1]:9000/", "triton_url", "http://[::1]:9000"),
+    ("LISTENER_TRITON_ARGS", "--a=1 --b='x y'", "triton_args", ("--a=1", "--b=x y")),
+    ("LISTENER_TRITON_EXIT_TIMEOUT", "0", "triton_exit_timeout", 0.0),
+    ("LISTENER_TIMEOUT", "0.5", "timeout", 0.5),
+    ("LISTENER_TIMEOUT", "5s", "timeout", 5.0),
+    ("LISTENER_MAX_BODY", "2048", "max_body", 2048),
+    ("LISTENER_MAX_BODY", "2K", "max_body", 2048),
+    ("LISTENER_MAX_BODY", "2KiB", "max_body", 2048),
+    ("LISTENER_MAX_BODY", "3M", "max_body", 3 * MIB),
+    ("LISTENER_MAX_BODY", " 3 MiB ", "max_body", 3 * MIB),
+    ("LISTENER_LOG_LEVEL", "DEBUG", "log_level", "debug"),
+    ("LISTENER_LOG_FORMAT", "Human", "log_format", "human"),
+]
+
+
+@pytest.mark.parametrize(("variable", "text", "field", "value"), GOOD, ids=[f"{row[0]}={row[1]}" for row in GOOD])
+def test_a_good_value(variable: str, text: str, field: str, value: Any) -> None:
+    assert settings.read({variable: text}) == dataclasses.replace(Settings(), **{field: value})
+
+
+URL = "is not an http URL with host and port, such as http://127.0.0.1:8000"
+SIZE = "is not a size such as 12582912 or 12MiB"
+BAD: list[tuple[str, str, str]] = [
+    ("AIP_HTTP_PORT", "80a", "is not a whole number"),
+    ("AIP_HTTP_PORT", "8080.0", "is not a whole number"),
+    ("AIP_HTTP_PORT", "tcp://10.0.0.1:80", "is not a whole number"),
+    ("AIP_HTTP_PORT", "65536", "is not between 0 and 65535"),
+    ("AIP_HTTP_PORT", "-1", "is not between 0 and 65535"),
+    ("LISTENER_TRITON_URL", "127.0.0.1", URL),
+    ("LISTENER_TRITON_URL", "https://127.0.0.1:8000", URL),
+    ("LISTENER_TRITON_URL", "http://127.0.0.1:99999", URL),
+    ("LISTENER_TRITON_URL", "http://127.0.0.1:http", URL),
+    ("LISTENER_TRITON_URL", "http://:8000", URL),
+    ("LISTENER_TRITON_URL", "http://[::1", URL),
+    ("LISTENER_TRITON_ARGS", "'a", "cannot be split into arguments: No closing quotation"),
+    ("LISTENER_TRITON_EXIT_TIMEOUT", "soon", "is not a number of seconds"),
+    ("LISTENER_TRITON_EXIT_TIMEOUT", "301", "is not between 0 and 300 seconds"),
+    ("LISTENER_WORKERS", "0", "is not between 1 and 256"),
+    ("LISTENER_THREADS", "257", "is not between 1 and 256"),
+    ("LISTENER_MAX_BODY", "12MB", SIZE),
+    ("LISTENER_MAX_BODY", "1.5MiB", SIZE),
+    ("LISTENER_MAX_BODY", "MiB", SIZE),
+    ("LISTENER_MAX_BODY", "-2048", SIZE),
+    ("LISTENER_MAX_BODY", "²²²²", SIZE),
+    ("LISTENER_MAX_BODY", "1023", "is not between 1024 and 67108864 bytes"),
+    ("LISTENER_MAX_BODY", "65MiB", "is not between 1024 and 67108864 bytes"),
+    ("LISTENER_MAX_REQUESTS", "0", "is not between 1 and 1000000"),
+    ("LISTENER_TIMEOUT", "0", "is not between 0.001 and 3600 seconds"),
+    ("LISTENER_TIMEOUT", "nan", "is not between 0.001 and 3600 seconds"),
+    ("LISTENER_TIMEOUT", "1m", "is not a number of seconds"),
+    ("LISTENER_DRAIN_TIMEOUT", "inf", "is not between 0 and 3600 seconds"),
+    ("LISTENER_LOG_LEVEL", "loud", "is not one of debug, info, warning, error"),
+    ("LISTENER_LOG_FORMAT", "xml", "is not one of auto, json, human"),
+    ("LISTENER_TRITON_LOG_LEVEL", "verbose", "is not one of debug, info, warning, error"),
+]
+
+
+@pytest.mark.parametrize(("variable", "text", "sentence"), BAD, ids=[f"{row[0]}={row[1]}" for row in BAD])
+def test_a_bad_value_is_named_with_its_variable(variable: str, text: str, sentence: str) -> None:
+    assert mistakes({variable: text}) == (f"{variable}: {text!r} {sentence}",)
+
+
+@pytest.mark.parametrize("variable", ["AIP_PREDICT_ROUTE", "AIP_HEALTH_ROUTE"])
+@pytest.mark.parametrize("text", ["route", "/ro ute", "/route?x", "/route#x", "http://a/route", "/röute", "/route\x7f"])
+def test_a_route_that_no_request_could_match_is_refused(variable: str, text: str) -> None:
+    # a request's path is percent-encoded ASCII, and routes are taken to the letter
+    (sentence,) = mistakes({variable: text})
+    assert sentence.startswith(f"{variable}: {text!r} is not a path: it starts with '/'")
+
+
+def test_all_mistakes_come_at_once() -> None:
+    assert mistakes({"LISTENER_WORKERS": "no", "AIP_HTTP_PORT": "x"}, log_level="loud") == (
+        "AIP_HTTP_PORT: 'x' is not a whole number",
+        "LISTENER_WORKERS: 'no' is not a whole number",
+        "--log-level: 'loud' is not one of debug, info, warning, error",
+    )
+
+
+@pytest.mark.parametrize("variable", VARIABLES)
+def test_an_empty_variable_counts_as_not_given(variable: str) -> None:
+    assert settings.read({variable: ""}) == Settings()
+
+
+@given(st.dictionaries(st.sampled_from(VARIABLES), st.text(max_size=12)))
+def test_whatever_the_environment_says_is_settings_or_sentences(environ: dict[str, str]) -> None:
+    try:
+        read = settings.read(environ)
+    except ConfigError as error:
+        for mistake in error.mistakes:
+            variable, _, rest = mistake.partition(": ")
+            assert rest.startswith(f"{environ[variable]!r} ")
+    else:
+        assert settings.read(read.to_env()) == read
+
+
+# The command line
+
+
+def test_the_command_line_wins() -> None:
+    read = settings.read({"AIP_HTTP_PORT": "1", "LISTENER_WORKERS": "2"}, port="3")
+    assert (read.port, read.workers) == (3, 2)
+
+
+def test_the_command_line_wins_over_a_bad_variable() -> None:
+    assert settings.read({"AIP_HTTP_PORT": "bad"}, port="3").port == 3
+
+
+@pytest.mark.parametrize("nothing", [None, ""], ids=["None", "empty"])
+def test_an_option_that_was_not_given_leaves_the_variable(nothing: str | None) -> None:
+    assert settings.read({"AIP_HTTP_PORT": "1"}, port=nothing).port == 1
+
+
+def test_a_bad_option_is_named_as_it_was_typed() -> None:
+    assert mistakes({}, drain_timeout="long") == ("--drain-timeout: 'long' is not a number of seconds",)
+
+
+# Routes
+
+VERTEX = {"AIP_ENDPOINT_ID": "12", "AIP_DEPLOYED_MODEL_ID": "34"}
+LEGACY = {"AIP_MODEL_NAME": "m", "AIP_VERSION_NAME": "v"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "predict", "health"),
+    [
+        pytest.param({}, "/predict", "/health", id="local"),
+        pytest.param(
+            VERTEX, "/v1/endpoints/12/deployedModels/34:predict", "/v1/endpoints/12/deployedModels/34", id="v"
+        ),
+        pytest.param(LEGACY, "/v1/models/m/versions/v:predict", "/v1/models/m/versions/v", id="legacy"),
+        pytest.param(
+            {**VERTEX, "AIP_PREDICT_ROUTE": "/p"}, "/p", "/v1/endpoints/12/deployedModels/34", id="predict route given"
+        ),
+        pytest.param({**LEGACY, "AIP_PREDICT_ROUTE": "/p", "AIP_HEALTH_ROUTE": "/h"}, "/p", "/h", id="both given"),
+    ],
+)
+def test_the_platforms_default_routes(environ: dict[str, str], predict: str, health: str) -> None:
+    read = settings.read(environ)
+    assert (read.predict_route, read.health_route) == (predict, health)
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("0.0.0.0", "http://127.0.0.1:80/health"),
+        ("::", "http://[::1]:80/health"),
+        ("::1", "http://[::1]:80/health"),
+        ("127.0.0.1", "http://127.0.0.1:80/health"),
+        ("localhost", "http://localhost:80/health"),
+    ],
+)
+def test_how_this_machine_reaches_its_own_listener(host: str, url: str) -> None:
+    assert Settings(host=host, port=80).local_url("/health") == url
+
+
+# What is nobody's setting
+
+KUBERNETES = {
+    "LISTENER_PORT": "tcp://10.0.0.1:8080",
+    "LISTENER_PORT_8080_TCP": "tcp://10.0.0.1:8080",
+    "LISTENER_PORT_8080_TCP_ADDR": "10.0.0.1",
+    "LISTENER_PORT_8080_TCP_PORT": "8080",
+    "LISTENER_PORT_8080_TCP_PROTO": "tcp",
+    "LISTENER_SERVICE_HOST": "10.0.0.1",
+    "LISTENER_SERVICE_PORT": "8080",
+    "LISTENER_SERVICE_PORT_HTTP": "8080",
+    "LISTENER_TRITON_PORT": "tcp://10.0.0.2:8000",
+    "LISTENER_TRITON_SERVICE_HOST": "10.0.0.2",
+}
+
+
+def test_what_kubernetes_puts_beside_a_service_is_ignored() -> None:
+    assert settings.read(KUBERNETES) == Settings()
+    assert settings.misspelt(KUBERNETES) == []
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("LISTENER_WORKER", "LISTENER_WORKERS"),
+        ("LISTENER_MAXBODY", "LISTENER_MAX_BODY"),
+        ("LISTENER_LOGLEVEL", "LISTENER_LOG_LEVEL"),
+        ("LISTENER_TRITON_ARG", "LISTENER_TRITON_ARGS"),
+        ("LISTENER_TIME_OUT", "LISTENER_TIMEOUT"),
+        ("LISTENER_DRAINTIMEOUT", "LISTENER_DRAIN_TIMEOUT"),
+    ],
+)
+def test_a_misspelt_variable_is_guessed(variable: str, meant: str) -> None:
+    assert settings.misspelt({variable: "1"}) == [
+        f"{variable} is not a setting and has no effect; did you mean {meant}?"
+    ]
+
+
+@pytest.mark.parametrize("variable", ["LISTENER_WORKER_SOCKET", "LISTENER_COLOUR", "WORKERS", "AIP_MODE", *VARIABLES])
+def test_other_variables_pass_in_silence(variable: str) -> None:
+    assert settings.misspelt({variable: "1"}) == []
+
+
+# A child gets the same
+
+_ROUTES = st.from_regex(r"/[a-z:.{}]{0,8}", fullmatch=True)
+_LEVELS = st.sampled_from(["debug", "info", "warning", "error"])
+_NOT_EMPTY = st.text(min_size=1, max_size=20)
+ANY = st.builds(
+    Settings,
+    host=_NOT_EMPTY,
+    port=st.integers(0, 65535),
+    predict_route=_ROUTES,
+    health_route=_ROUTES,
+    service=_NOT_EMPTY,
+    triton_url=st.integers(1, 65535).map(lambda port: f"http://triton:{port}"),
+    triton_bin=st.text(max_size=20),
+    triton_args=st.lists(st.text(max_size=20)).map(tuple),
+    triton_exit_timeout=st.floats(0, 300),
+    workers=st.integers(1, 256),
+    threads=st.integers(1, 256),
+    max_body=st.integers(1024, 64 * MIB),
+    max_requests=st.integers(1, 1_000_000),
+    timeout=st.floats(0.001, 3600),
+    drain_timeout=st.floats(0, 3600),
+    log_level=_LEVELS,
+    log_format=st.sampled_from(["auto", "json", "human"]),
+    triton_log_level=_LEVELS,
+)
+
+
+@given(ANY)
+def test_a_child_process_reads_equal_settings(given_settings: Settings) -> None:
+    assert settings.read(given_settings.to_env()) == given_settings
+
+
+def test_what_a_child_gets_can_stand_in_an_environment() -> None:
+    env = Settings(triton_args=("--a", "b c")).to_env()
+    assert set(env) == set(VARIABLES)
+    assert env["LISTENER_TRITON_ARGS"] == "--a 'b c'"
+    assert [name for name, value in env.items() if not isinstance(value, str)] == []
