@@ -109,7 +109,8 @@ def runner(app: web.Application) -> web.AppRunner:
         handler_cancellation=True,
         access_log=None,
         keepalive_timeout=75.0,
-        shutdown_timeout=2.0,  # requests have been drained before; this is for connections that never sent one
+        # requests have been drained before; this is for what outlived the drain, and aiohttp waits so long twice
+        shutdown_timeout=1.0,
     )
 
 

@@ -58,6 +58,11 @@ class Child:
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(number)
 
+    def kill(self) -> None:
+        """SIGKILL to the child and all that it started; one that has ended already is left in peace."""
+        if self.running:
+            self._kill_group()
+
     async def stop(self, patience: float) -> int:
         """SIGTERM, and SIGKILL to the whole group once `patience` seconds have passed. Returns as `wait` does."""
         self.send(signal.SIGTERM)

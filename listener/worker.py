@@ -56,9 +56,9 @@ async def _run(configured: Settings, listening: socket.socket) -> int:
 
 async def _drain(listener: app.Listener) -> None:
     inside = listener.gate.inside
-    log.info("draining: %d requests are running", inside)
+    log.info("draining; requests running: %d", inside)
     if not await listener.gate.drain(listener.settings.drain_timeout):
-        log.warning("%d requests were cut off after %g s", listener.gate.inside, listener.settings.drain_timeout)
+        log.warning("requests cut off after %g s: %d", listener.settings.drain_timeout, listener.gate.inside)
 
 
 def _fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -28,8 +28,6 @@ log = logging.getLogger("listener.parent")
 _WORKER_STARTED_AFTER = 10.0
 #: Beyond a worker's drain, for closing its server and its handlers.
 _WORKER_CLOSE = 5.0
-#: Beyond Triton's own exit timeout.
-_TRITON_CLOSE = 3.0
 
 
 class GaveUp(Exception):
@@ -143,7 +141,7 @@ class Parent:
         patience = self._settings.drain_timeout + _WORKER_CLOSE
         statuses = await asyncio.gather(*(self._stop_child(child, patience) for child in self._workers.values()))
         if self._triton_child:
-            await self._stop_child(self._triton_child, self._settings.triton_exit_timeout + _TRITON_CLOSE)
+            await self._stop_child(self._triton_child, self._triton.exit_patience if self._triton else 0)
         if self._triton:
             self._triton.close()
         return 1 if self._force.is_set() or any(status > 128 for status in statuses) else 0
@@ -156,7 +154,7 @@ class Parent:
         await asyncio.wait({stopping, forced}, return_when=asyncio.FIRST_COMPLETED)
         forced.cancel()
         if not stopping.done():
-            child.send(signal.SIGKILL)
+            child.kill()
         return await stopping
 
 
@@ -196,8 +194,15 @@ async def run_triton(server: TritonServer) -> int:
     """Triton as the only child: signals forwarded, exit status passed on. For supervisors of their own."""
     child = await server.start()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGQUIT):
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         loop.add_signal_handler(number, child.send, number)
+
+    def end(number: int) -> None:
+        child.send(number)
+        loop.call_later(server.exit_patience, child.kill)
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        loop.add_signal_handler(number, end, number)
     try:
         return await child.wait()
     finally:

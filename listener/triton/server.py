@@ -50,6 +50,11 @@ class TritonServer:
         self._regions: ExitStack | None = None
 
     @property
+    def exit_patience(self) -> float:
+        """Seconds from SIGTERM to SIGKILL: Triton's own exit timeout, and 3 s for its Python stubs."""
+        return self._settings.triton_exit_timeout + 3.0
+
+    @property
     def url(self) -> str:
         return f"http://{_LOOPBACK}:{self._port}"
 

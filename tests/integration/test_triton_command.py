@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,18 @@ def test_a_killed_triton_gives_137_and_leaves_nothing(tmp_path: Path) -> None:
     assert stack.process.wait(20) == 137
     wait_for(lambda: not [pid for pid in family if alive(pid)], 5)
     assert regions
+    assert not left(regions)
+
+
+def test_a_triton_that_hangs_is_killed_in_time(tmp_path: Path) -> None:
+    """Its exit timeout of 5 s, and 3 s more."""
+    stack = start(tmp_path / "log", free_port())
+    family, regions = descendants(stack.process.pid), stack.regions()
+    os.kill(stack.triton_pid(), signal.SIGSTOP)
+    begin = time.monotonic()
+    assert stack.stop() == 137
+    assert time.monotonic() - begin < 16
+    wait_for(lambda: not [pid for pid in family if alive(pid)], 5)
     assert not left(regions)
 
 
