@@ -71,8 +71,8 @@ def up(**given: Any) -> None:
 
     configured = _configure(given)
     service = services.read(Path(configured.service))
-    found = installation.find(configured.triton_bin)
-    triton = TritonServer(found, _existing(service.repository), configured, free_ports=True)
+    repository = _existing(service.repository)
+    triton = TritonServer(installation.find(configured.triton_bin), repository, configured, free_ports=True)
     sys.exit(workers.serve(configured, triton, lambda now: _announce(now, service)))
 
 
@@ -101,8 +101,8 @@ def triton(**given: Any) -> None:
 
     configured = _configure(given)
     service = services.read(Path(configured.service))
-    found = installation.find(configured.triton_bin)
-    server = TritonServer(found, _existing(service.repository), configured, free_ports=False)
+    repository = _existing(service.repository)
+    server = TritonServer(installation.find(configured.triton_bin), repository, configured, free_ports=False)
     sys.exit(asyncio.run(workers.run_triton(server)))
 
 
