@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 
 from tests.integration.stack import Stack, alive, descendants, left, running
-from tests.integration.test_sample import digits, wrapped
-from tools.digits_data import encoded, load_split, render
-from tools.draw_digits import draw
+from tests.integration.test_sample import check_hand_drawn, digits, wrapped
+from tools.digits_data import load_split, render
 
 pytestmark = [pytest.mark.triton, pytest.mark.long]
 
@@ -65,14 +64,7 @@ def test_triton_that_never_gets_ready_ends_the_stack(tmp_path: Path) -> None:
 
 
 def test_a_thousand_hand_drawn_digits(sample: Stack) -> None:
-    """Ten times what `make test` draws, from other seeds."""
-    rng = np.random.default_rng(2026)
-    drawn = [draw(rng, n % 10) for n in range(1000)]
-    found = np.array(digits(sample, [wrapped(encoded(picture)) for picture, _ in drawn], 50))
-    wanted = np.array([digit for _, digit in drawn])
-    per_digit = {n: float(np.mean(found[wanted == n] == n)) for n in range(10)}
-    assert np.mean(found == wanted) >= 0.9, per_digit
-    assert min(per_digit.values()) >= 0.7, per_digit
+    check_hand_drawn(sample, 1000, seed=2026)
 
 
 def test_every_held_out_picture_in_three_renderings(sample: Stack) -> None:

@@ -57,15 +57,19 @@ def test_held_out_pictures_are_recognised_in_order(sample: Stack, batch: int) ->
     assert right >= 0.95
 
 
-def test_hand_drawn_digits_are_recognised(sample: Stack) -> None:
-    """200 polyline digits: 90 % right, no digit under 70 %."""
-    rng = np.random.default_rng(7)
-    drawn = [draw(rng, n % 10) for n in range(200)]
-    found = np.array(digits(sample, [wrapped(encoded(picture)) for picture, _ in drawn], 50))
+def check_hand_drawn(stack: Stack, count: int, seed: int) -> None:
+    """Polyline digits: 90 % right, no digit under 70 %."""
+    rng = np.random.default_rng(seed)
+    drawn = [draw(rng, n % 10) for n in range(count)]
+    found = np.array(digits(stack, [wrapped(encoded(picture)) for picture, _ in drawn], 50))
     wanted = np.array([digit for _, digit in drawn])
     per_digit = {n: float(np.mean(found[wanted == n] == n)) for n in range(10)}
     assert np.mean(found == wanted) >= 0.9, per_digit
     assert min(per_digit.values()) >= 0.7, per_digit
+
+
+def test_hand_drawn_digits_are_recognised(sample: Stack) -> None:
+    check_hand_drawn(sample, 200, seed=7)
 
 
 def test_a_list_of_64_numbers_is_an_instance_too(sample: Stack) -> None:
