@@ -14,7 +14,7 @@ install: $(STAMP) ## one virtual environment, .venv, with every extra
 
 $(STAMP): setup.cfg pyproject.toml
 	@$(PYTHON) tools/preflight.py
-	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@echo "installing into $(VENV) (a minute the first time)"
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[local,images,tools,train,test]'
 	@touch $@

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
@@ -24,6 +25,8 @@ from listener.settings import Settings
 if TYPE_CHECKING:
     from listener.graph import Node
     from listener.readiness import Readiness
+
+log = logging.getLogger("listener.app")
 
 LISTENER = web.AppKey["Listener"]("listener")
 
@@ -56,17 +59,30 @@ class Listener:
 
     def missing(self) -> list[str]:
         """What stands between this worker and its first prediction; empty = nothing."""
-        if self.failure.done():
-            return list(self.failure.result().mistakes)
+        if self.failure.done():  # its sentences name paths: they are for the log
+            return ["the service cannot be served; the log has the reason"]
         return self._readiness.missing if self._readiness else ["the service is being loaded"]
 
     async def lifetime(self, app: web.Application) -> AsyncIterator[None]:
         """Loads the service behind the open port and takes it down again (a `cleanup_ctx`)."""
         async with AsyncExitStack() as stack:
             task = asyncio.create_task(self._serve(stack))
+            task.add_done_callback(self._ended)
             yield
+            task.remove_done_callback(self._ended)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Nothing but the stop should end the service; a bug must not leave it at 503 for ever."""
+        if not self.failure.done():
+            error = None if task.cancelled() else task.exception()
+            log.critical("the service ended by itself", exc_info=error)
+            self._fail(ConfigError("the service cannot be served; the log has the reason"))
+
+    def _fail(self, error: ConfigError) -> None:
+        self.gate.phase = Phase.FAILED
+        self.failure.set_result(error)
 
     async def _serve(self, stack: AsyncExitStack) -> None:
         # imported in a thread: it takes a few hundred milliseconds, in which health must answer
@@ -74,8 +90,7 @@ class Listener:
         try:
             self._graph, self._readiness = await assembly.build(self.settings, stack)
         except ConfigError as error:
-            self.gate.phase = Phase.FAILED
-            self.failure.set_result(error)
+            self._fail(error)
             return
         if self.gate.phase is Phase.STARTING:
             self.gate.phase = Phase.READY

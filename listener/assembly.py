@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from listener.service import Service
 from listener.settings import Settings
 from listener.triton.client import TritonClient
 from listener.triton.model import Model
+
+log = logging.getLogger("listener.app")
 
 
 async def build(settings: Settings, stack: AsyncExitStack) -> tuple[Node, Readiness]:
@@ -47,10 +50,18 @@ async def build(settings: Settings, stack: AsyncExitStack) -> tuple[Node, Readin
         lambda: {name: loader.load(service, service.routes[name], classes[name], models, pool) for name in classes}
     )
     for handler in handlers.values():
-        stack.callback(handler.close)
+        stack.callback(_close, handler)
     nodes = {name: graph.step(name, handler) for name, handler in handlers.items()}
     readiness = Readiness(client, models, _examples(nodes, handlers), settings.timeout)
     return graph.by_route(nodes, service.default), readiness
+
+
+def _close(handler: Handler) -> None:
+    """One handler's failure must not keep the others from closing."""
+    try:
+        handler.close()
+    except Exception:
+        log.exception("%s failed in close", type(handler).__name__)
 
 
 def _models(service: Service, classes: dict[str, type[Handler]]) -> list[str]:

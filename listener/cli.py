@@ -192,7 +192,7 @@ def _announce(configured: Settings, service: services.Service) -> None:
         return
     click.echo(f"\nReady. Serving {served} on {url}")
     if sample := next(iter(sorted((service.folder / "examples").glob("*.png"))), None):
-        path = sample.relative_to(Path.cwd()) if sample.is_relative_to(Path.cwd()) else sample
+        path = shlex.quote(str(sample.relative_to(Path.cwd()) if sample.is_relative_to(Path.cwd()) else sample))
         click.echo("Try it:\n")
         click.echo(
             f"""  printf '{{"instances": [{{"b64": "%s"}}]}}' "$(base64 < {path} | tr -d '\\n')" | """

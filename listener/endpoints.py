@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -14,7 +11,7 @@ from aiohttp import web
 
 from listener.call import Reply
 from listener.contract import instances
-from listener.errors import DeadlineExceeded, HandlerFailed
+from listener.errors import HandlerFailed
 from listener.gate import Gate, Phase
 from listener.middleware import REQUEST_ID, Endpoint
 
@@ -33,7 +30,7 @@ def predict(gate: Gate, graph: Callable[[], Node]) -> Endpoint:
     async def endpoint(request: web.Request) -> web.StreamResponse:
         with gate.enter() as deadline:
             instances.check_media_type(request.headers.get("Content-Type", ""))
-            async with _until(deadline):
+            async with gate.limit(deadline):
                 call = instances.call(
                     await request.read(), request_id=request[REQUEST_ID], headers=_headers(request), deadline=deadline
                 )
@@ -41,20 +38,6 @@ def predict(gate: Gate, graph: Callable[[], Node]) -> Endpoint:
             return web.Response(body=_encode(reply), content_type=instances.MEDIA_TYPE)
 
     return endpoint
-
-
-@asynccontextmanager
-async def _until(deadline: float) -> AsyncIterator[None]:
-    """Ends what is inside when the request's time is up.
-
-    Raises:
-        DeadlineExceeded: it was up.
-    """
-    try:
-        async with asyncio.timeout(deadline - time.monotonic()):
-            yield
-    except TimeoutError:
-        raise DeadlineExceeded("the request's time is up (LISTENER_TIMEOUT)") from None
 
 
 def _encode(reply: Reply) -> bytes:

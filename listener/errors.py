@@ -152,7 +152,8 @@ class ConfigError(Exception):
 def one_line(text: str) -> str:
     """Text fit for an error body and a log line: no line breaks, no runs of blanks, at most 500 characters.
 
-    Undecodable bytes, which come as lone surrogates in a request's path or a file's name, become '?'.
+    What does not print becomes '?': undecodable bytes, which come as lone surrogates in a request's path or a file's
+    name, and control characters, with which a caller could forge lines or colours of a log.
     """
-    flat = " ".join(text.encode("utf-8", "replace").decode().split())
+    flat = " ".join("".join(c if c.isprintable() or c.isspace() else "?" for c in text).split())
     return flat if len(flat) <= 500 else flat[:497] + "..."

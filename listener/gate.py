@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import enum
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
-from listener.errors import Overloaded, Unavailable
+from listener.errors import DeadlineExceeded, Overloaded, Unavailable
 
 
 class Phase(enum.Enum):
@@ -31,6 +31,7 @@ class Gate:
     def __init__(self, limit: int, timeout: float) -> None:
         self._limit, self._timeout = limit, timeout
         self._inside = 0
+        self._limits: set[asyncio.Timeout] = set()
         self._empty = asyncio.Event()
         self._empty.set()
         self.phase = Phase.STARTING
@@ -60,6 +61,29 @@ class Gate:
             if not self._inside:
                 self._empty.set()
 
+    @asynccontextmanager
+    async def limit(self, deadline: float) -> AsyncIterator[None]:
+        """Ends what is inside when a request's time is up, or when the drain's is.
+
+        Args:
+            deadline: as `enter` gave it.
+
+        Raises:
+            DeadlineExceeded: the request's time was up.
+            Unavailable: the drain's time was.
+        """
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()) as timeout:
+                self._limits.add(timeout)
+                try:
+                    yield
+                finally:
+                    self._limits.discard(timeout)
+        except TimeoutError:
+            if time.monotonic() < deadline:
+                raise Unavailable("the listener stopped before the answer was there") from None
+            raise DeadlineExceeded("the request's time is up (LISTENER_TIMEOUT)") from None
+
     async def drain(self, patience: float) -> bool:
         """Lets nobody in any more and waits for those inside. Returns whether all left within `patience` seconds."""
         self.phase = Phase.DRAINING
@@ -68,3 +92,9 @@ class Gate:
         except TimeoutError:  # also of a patience of 0, however empty the gate
             return not self._inside
         return True
+
+    def cut_off(self) -> int:
+        """Ends every request inside with a refusal. Returns how many there were."""
+        for timeout in self._limits:
+            timeout.reschedule(asyncio.get_running_loop().time())
+        return self._inside

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeAlias
 
 from listener.call import Call, Reply
-from listener.errors import BadRequest, HandlerFailed, ListenerError
-from listener.handler import Handler, check_reply, log
+from listener.errors import BadRequest, ListenerError
+from listener.handler import Handler, check_reply, failed, is_cancelled
 
 #: Every node of the graph.
 Node: TypeAlias = Callable[[Call], Awaitable[Reply]]
@@ -21,9 +22,12 @@ def step(name: str, handler: Handler) -> Node:
             reply = await handler.predict(call)
         except ListenerError:
             raise
-        except Exception as error:
-            log.error("the handler of %r failed in predict", name, exc_info=error)
-            raise HandlerFailed("predict", name) from error
+        except (Exception, SystemExit) as error:
+            raise failed(name, "predict", error, call.context) from error
+        except asyncio.CancelledError as error:
+            if is_cancelled():
+                raise
+            raise failed(name, "predict", error, call.context) from error
         return check_reply(name, call, reply)
 
     return run
@@ -41,7 +45,7 @@ def by_route(routes: Mapping[str, Node], default: str) -> Node:
         node = routes.get(name) if isinstance(name, str) else None
         if node is None:
             shown = repr(name[:100]) if isinstance(name, str) else "of that name (it is no string)"
-            raise BadRequest(f"parameters.model: no model {shown}; known are {', '.join(map(repr, routes))}")
+            raise BadRequest(f"parameters.model: no route {shown}; the routes are {', '.join(map(repr, routes))}")
         return await node(call)
 
     return run

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence, Sized
+from collections.abc import Callable, Coroutine, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,6 +30,8 @@ class Model(Protocol):
 
     async def infer(self, arrays: Arrays, deadline: float = ...) -> dict[str, NDArray[Any]]: ...
 
+    async def infer_rows(self, arrays: Arrays, deadline: float = ...) -> list[dict[str, NDArray[Any]]]: ...
+
 
 class Handler:
     """Base class of handlers. Without any override it serves a model as it is: JSON in, JSON out.
@@ -49,6 +51,8 @@ class Handler:
     models: Mapping[str, Model]
     _name: str
     _pool: Pool
+    _preprocess: _Hook
+    _postprocess: _Hook
 
     def load(self, artifacts: Path) -> None:
         """Runs once per worker before the first request; `artifacts` is the folder of the service."""
@@ -86,22 +90,23 @@ class Handler:
         """
         batch = await self._before(call)
         try:
-            outputs = await self.models[self.model].infer(batch, call.context.deadline)
+            rows = await self.models[self.model].infer_rows(batch, call.context.deadline)
         except TensorError as error:
-            raise _failed(self._name, "preprocess", error) from error
-        count = len(call.instances)
-        rows = [{name: array[index, ...] for name, array in outputs.items()} for index in range(count)]
-        hook = _Hook(self._name, "postprocess", self.postprocess)
-        return Reply(await hook.each(rows, call.context, self._pool))
+            raise failed(self._name, "preprocess", error, call.context) from error
+        return Reply(await self._postprocess.each(rows, call.context, self._pool))
 
     async def _before(self, call: Call) -> dict[str, NDArray[Any]]:
-        arrays = await _Hook(self._name, "preprocess", self.preprocess).each(call.instances, call.context, self._pool)
+        arrays = await self._preprocess.each(call.instances, call.context, self._pool)
         try:
+            for index, given in enumerate(arrays):
+                if not isinstance(given, Mapping):
+                    what = type(given).__name__
+                    raise TypeError(f"preprocess returned {what} for instances[{index}]; it has to be arrays by name")
             return stack(arrays)
         except TensorError as error:
             raise InstanceError(str(error.args[0]), error.args[1]) from None
         except Exception as error:
-            raise _failed(self._name, "preprocess", error) from error
+            raise failed(self._name, "preprocess", error, call.context) from error
 
     def bind(self, name: str, model: str, models: Mapping[str, Model], pool: Pool) -> None:
         """Hands the handler its collaborators. Called by the listener, or by a test.
@@ -113,6 +118,8 @@ class Handler:
             pool: threads for its plain `def` hooks.
         """
         self._name, self.model, self.models, self._pool = name, model, models, pool
+        self._preprocess = _Hook(name, "preprocess", self.preprocess)
+        self._postprocess = _Hook(name, "postprocess", self.postprocess)
 
 
 class _Hook:
@@ -132,24 +139,34 @@ class _Hook:
     def _called(self, index: int, item: Any, context: Context) -> Any:
         try:
             return self._function(item, context)
-        except Exception as error:
-            raise self._blame(error, index) from error
+        except BaseException as error:  # in a thread of the pool: not even SystemExit may get out of it
+            raise self._blame(error, index, context) from error
 
     async def _awaited(self, index: int, item: Any, context: Context) -> Any:
         try:
             return await self._function(item, context)
-        except Exception as error:
-            raise self._blame(error, index) from error
+        except (Exception, SystemExit) as error:
+            raise self._blame(error, index, context) from error
+        except asyncio.CancelledError as error:
+            if is_cancelled():
+                raise
+            raise self._blame(error, index, context) from error
 
-    def _blame(self, error: Exception, index: int) -> ListenerError:
+    def _blame(self, error: BaseException, index: int, context: Context) -> ListenerError:
         if isinstance(error, InstanceError):
             return error if error.index is not None else error.at(index)
         if isinstance(error, TensorError):
             return InstanceError(str(error), index)
-        return error if isinstance(error, ListenerError) else _failed(self._route, self._name, error, index)
+        return error if isinstance(error, ListenerError) else failed(self._route, self._name, error, context, index)
 
 
-async def _together(calls: Sequence[Awaitable[Any]]) -> Sequence[Any]:
+def is_cancelled() -> bool:
+    """Whether it is this task that is being cancelled, and not something that a handler waited for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+async def _together(calls: Sequence[Coroutine[Any, Any, Any]]) -> Sequence[Any]:
     """Results in order; of several failures the one of the lowest index is raised."""
     results = await asyncio.gather(*calls, return_exceptions=True)
     for result in results:
@@ -159,20 +176,21 @@ async def _together(calls: Sequence[Awaitable[Any]]) -> Sequence[Any]:
 
 
 def takes_context(function: Callable[..., Any]) -> bool:
-    """Whether a hook has a second positional parameter, for the context."""
+    """Whether a hook wants the context: a second parameter without default, or one of that name."""
     parameters = list(inspect.signature(function).parameters.values())
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    return len(positional) >= 2 and positional[0].kind is not inspect.Parameter.VAR_POSITIONAL
+    second = [p for p in parameters[1:2] if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return any(p.default is p.empty or p.name == "context" for p in second)
 
 
 def _without_context(function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda item, _context: function(item)
 
 
-def _failed(route: str, hook: str, error: Exception, index: int | None = None) -> HandlerFailed:
-    """The caller reads a fixed sentence; the log has the trace."""
+def failed(route: str, hook: str, error: BaseException, context: Context, index: int | None = None) -> HandlerFailed:
+    """The caller reads a fixed sentence; the log has the trace and the request's id."""
     where = "" if index is None else f" on instances[{index}]"
-    log.error("the handler of %r failed in %s%s", route, hook, where, exc_info=error)
+    fields = {"request_id": context.request_id}
+    log.error("the handler of %r failed in %s%s", route, hook, where, exc_info=error, extra={"fields": fields})
     return HandlerFailed(hook, route)
 
 
@@ -183,9 +201,10 @@ def check_reply(route: str, call: Call, reply: object) -> Reply:
         HandlerFailed: it is not.
     """
     made = reply.predictions if isinstance(reply, Reply) else reply
-    count = len(made) if isinstance(reply, Reply) and isinstance(made, Sized) else None
+    listed = not isinstance(made, (str, bytes, Mapping))
+    count = len(made) if isinstance(reply, Reply) and isinstance(made, Sized) and listed else None
     if isinstance(reply, Reply) and count == len(call.instances):
         return reply
     got = type(made).__name__ if count is None else f"{count} predictions"
     error = TypeError(f"predict returned {got} for {len(call.instances)} instances")
-    raise _failed(route, "predict", error)
+    raise failed(route, "predict", error, call.context)

@@ -58,6 +58,9 @@ def load(service: Service, route: Route, handler: type[Handler], models: Mapping
     """
     try:
         made = handler()
+        for name in ("load", "close"):
+            if inspect.iscoroutinefunction(getattr(made, name)):
+                raise TypeError(f"{name} is async def; it has to be a plain def")
         made.bind(route.name, model_name(route, handler), models, pool)
         made.load(service.folder)
     except (Exception, SystemExit) as error:

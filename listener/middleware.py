@@ -79,4 +79,4 @@ def _translated(request: web.Request, error: web.HTTPException) -> ListenerError
 
 
 def _fields(request: web.Request, error: ListenerError) -> dict[str, object]:
-    return {"request_id": request[REQUEST_ID], "path": request.path, "status": error.status, "code": error.code}
+    return {"request_id": request[REQUEST_ID], "path": request.raw_path, "status": error.status, "code": error.code}

@@ -14,6 +14,7 @@ from typing import TextIO
 
 import orjson
 
+from listener import settings
 from listener.errors import one_line
 
 #: Cloud Logging's severities by Python's level names:
@@ -48,7 +49,11 @@ class JsonFormatter(logging.Formatter):
 
 
 class HumanFormatter(logging.Formatter):
-    """`18:22:46 listener: text`, coloured by severity."""
+    """`18:22:46 listener: text`, coloured by severity if `colours`."""
+
+    def __init__(self, colours: bool = True) -> None:
+        super().__init__()
+        self._colours = _COLOUR if colours else {}
 
     def format(self, record: logging.LogRecord) -> str:
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
@@ -58,13 +63,26 @@ class HumanFormatter(logging.Formatter):
             text += "  " + " ".join(f"{key}={value}" for key, value in fields.items())
         if record.exc_info:
             text += "\n" + self.formatException(record.exc_info)
-        colour = _COLOUR.get(record.levelname, "")
+        colour = self._colours.get(record.levelname, "")
         return f"{colour}{text}\x1b[0m" if colour else text
 
 
 def for_people(form: str, stream: TextIO) -> bool:
     """Whether a log format means text for people on this stream; `auto` does on a terminal."""
     return form == "human" or (form == "auto" and stream.isatty())
+
+
+def _colours(stream: TextIO) -> bool:
+    """On a terminal that can, unless told not to (https://no-color.org)."""
+    return stream.isatty() and settings.terminal_has_colours()
+
+
+class _Stream(logging.StreamHandler[TextIO]):
+    """Writes lines until its reader has gone, as in `listener up | head`; after that it is silent."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exception(), BrokenPipeError):
+            super().handleError(record)
 
 
 def set_up(level: str, triton_level: str, form: str, stream: TextIO | None = None) -> None:
@@ -76,8 +94,8 @@ def set_up(level: str, triton_level: str, form: str, stream: TextIO | None = Non
         form: json, human, or auto (human when the stream is a terminal).
     """
     stream = sys.stdout if stream is None else stream
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(HumanFormatter() if for_people(form, stream) else JsonFormatter())
+    handler = _Stream(stream)
+    handler.setFormatter(HumanFormatter(_colours(stream)) if for_people(form, stream) else JsonFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
@@ -110,6 +128,8 @@ class TritonLog:
             if not self._gpu and "CudaDriverHelper" in line:
                 self._level = logging.INFO
             fields = {"source": place}
+        elif line.startswith("error:"):  # the last words of a server that cannot start
+            self._level = logging.ERROR
         text = one_line(line.strip().strip('"'))
         if text and not text.startswith("+--"):
             self._logger.log(self._level, "%s", text, extra={"fields": fields})

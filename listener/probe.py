@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import urllib.parse
 
@@ -23,3 +24,9 @@ def get(url: str, timeout: float) -> tuple[int, str]:
         return 0, str(error) or type(error).__name__
     finally:
         connection.close()
+
+
+async def until_ok(url: str) -> None:
+    """Returns once a GET is answered with 200."""
+    while (await asyncio.to_thread(get, url, 1.0))[0] != 200:
+        await asyncio.sleep(0.2)

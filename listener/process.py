@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 
 #: The number of the inherited listening socket, in a worker's environment.
 SOCKET_VARIABLE = "LISTENER_WORKER_SOCKET"
@@ -119,6 +120,30 @@ async def start(
             os.close(theirs)
     pump = asyncio.create_task(_pump(ours, on_line)) if ours is not None and on_line else None
     return Child(name, process, pump)
+
+
+def children(pid: int) -> list[int]:
+    """The process ids of a process's direct children; none where there is no /proc."""
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # the thread ended in the meantime
+            found += map(int, task.read_text().split())
+    return found
+
+
+async def first_end(pids: Iterable[int]) -> None:
+    """Returns when the first of some processes, which need not be our children, has ended. Never, if there is none."""
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    with contextlib.ExitStack() as stack:
+        for pid in pids:
+            try:
+                descriptor = os.pidfd_open(pid)
+            except ProcessLookupError:
+                return
+            stack.callback(os.close, descriptor)
+            loop.add_reader(descriptor, ended.set)
+            stack.callback(loop.remove_reader, descriptor)
+        await ended.wait()
 
 
 def _die_with(parent: int) -> Callable[[], None] | None:

@@ -20,6 +20,8 @@ log = logging.getLogger("listener.readiness")
 
 #: Seconds between looks: a death is seen, and a return to readiness told, well within one second.
 _PERIOD_READY, _PERIOD_WAITING = 0.4, 0.2
+#: The same after a failure that will hardly go away by itself; each one writes a trace.
+_PERIOD_FAILED = 5.0
 
 
 class Server(Protocol):
@@ -56,6 +58,8 @@ class Readiness:
         self._server, self._models, self._warm_up, self._timeout = server, models, warm_up, timeout
         self._warm: set[str] = set()
         self._known: set[str] = set()
+        self._pause = _PERIOD_WAITING
+        self._failing = False  # the last warm-up did not work; health keeps saying why while it is tried again
         self.missing: list[str] = ["Triton has not been asked yet"]
 
     @property
@@ -65,15 +69,19 @@ class Readiness:
     async def watch(self) -> None:
         """Looks again and again until cancelled; a change is logged."""
         while True:
-            before = self.missing
+            self._pause = _PERIOD_WAITING
             try:
-                self.missing = await self._look()
+                self._tell(await self._look())
             except Exception:
                 log.exception("the readiness check itself failed")
-                self.missing = ["the readiness check failed; the log has the reason"]
-            if self.missing != before:
-                log.info("%s", "ready" if self.ready else f"not ready: {'; '.join(self.missing)}")
-            await asyncio.sleep(_PERIOD_READY if self.ready else _PERIOD_WAITING)
+                self._tell(["the readiness check failed; the log has the reason"])
+                self._pause = _PERIOD_FAILED
+            await asyncio.sleep(_PERIOD_READY if self.ready else self._pause)
+
+    def _tell(self, missing: list[str]) -> None:
+        if missing != self.missing:
+            log.info("%s", f"not ready: {'; '.join(missing)}" if missing else "ready")
+        self.missing = missing
 
     async def _look(self) -> list[str]:
         if not await self._server.server_ready():
@@ -99,17 +107,26 @@ class Readiness:
                     self._known.add(name)
                 except ListenerError as error:
                     missing.append(error.message)
-        for route in self._warm_up if not missing else ():
-            if route not in self._warm:
-                missing += await self._warm_route(route)
+        cold = [] if missing else [route for route in self._warm_up if route not in self._warm]
+        for route in cold:
+            if not self._failing:
+                self._tell([f"route {name!r} is being warmed up" for name in cold if name not in self._warm])
+            missing += await self._warm_route(route)
+        self._failing = bool(missing)
         return missing
 
     async def _warm_route(self, route: str) -> list[str]:
+        """A failure is a bug, or lasts: it is tried again, but not five times a second."""
         node, example = self._warm_up[route]
         context = Context(request_id=f"warm-up-{route}", deadline=time.monotonic() + self._timeout)
         try:
-            await node(Call([example], context))
+            async with asyncio.timeout(self._timeout):
+                await node(Call([example], context))
         except ListenerError as error:
+            self._pause = _PERIOD_FAILED
             return [f"the warm-up of route {route!r} failed: {error.message}"]
+        except TimeoutError:
+            self._pause = _PERIOD_FAILED
+            return [f"the warm-up of route {route!r} took longer than {self._timeout:g} s"]
         self._warm.add(route)
         return []

@@ -220,6 +220,11 @@ def read(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings
     return Settings(**values)
 
 
+def terminal_has_colours() -> bool:
+    """What NO_COLOR and TERM say of a terminal."""
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
 def misspelt(environ: Mapping[str, str] | None = None) -> list[str]:
     """A sentence for each LISTENER_* variable that is nearly a setting.
 

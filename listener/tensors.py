@@ -141,7 +141,7 @@ def stack(instances: Sequence[Arrays]) -> dict[str, NDArray[Any]]:
     Raises:
         TensorError: an instance has other names or shapes than the first; `args[1]` is its index.
     """
-    made = [{name: np.asarray(array) for name, array in arrays.items()} for arrays in instances]
+    made = [{name: as_array(array) for name, array in arrays.items()} for arrays in instances]
     first = made[0]
     for index, arrays in enumerate(made):
         if arrays.keys() != first.keys():
@@ -152,6 +152,38 @@ def stack(instances: Sequence[Arrays]) -> dict[str, NDArray[Any]]:
                     f"{name!r} has shape {_dims(array.shape)} where instances[0] has {_dims(first[name].shape)}", index
                 )
     return {name: np.stack([arrays[name] for arrays in made]) for name in first}
+
+
+def as_array(value: Any) -> NDArray[Any]:
+    """An array of what a handler gave: an array, numbers, strings, bytes, or lists of them."""
+    if isinstance(value, np.ndarray):
+        return value
+    array = np.asarray(value)
+    return np.asarray(value, dtype=np.object_) if array.dtype.kind in "SU" else array  # S drops trailing NULs
+
+
+def cast(array: NDArray[Any], spec: TensorSpec) -> NDArray[Any]:
+    """An array in the datatype of a tensor, if that loses nothing but precision.
+
+    Raises:
+        TensorError: another kind of type, or a number outside the datatype.
+    """
+    wanted = NUMPY.get(spec.datatype)
+    if wanted is None or array.dtype == wanted:
+        return array
+    if array.dtype.kind == "S":
+        raise TensorError(f"input {spec.name!r} is {array.dtype}, which drops trailing NULs; make it dtype=object")
+    if not np.can_cast(array.dtype, wanted, casting="same_kind"):
+        raise TensorError(f"input {spec.name!r} is {array.dtype}, the model takes {spec.datatype}")
+    if wanted.kind in "iu" and array.size:
+        limits = np.iinfo(wanted)
+        if int(array.min()) < limits.min or int(array.max()) > limits.max:
+            raise TensorError(f"input {spec.name!r} has a number outside {spec.datatype}")
+    with np.errstate(over="ignore"):
+        made = array.astype(wanted)
+    if wanted.kind == "f" and np.isinf(made).sum() != np.isinf(array).sum():
+        raise TensorError(f"input {spec.name!r} has a number outside {spec.datatype}")
+    return made
 
 
 def to_json(array: NDArray[Any]) -> Json:

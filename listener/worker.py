@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 from aiohttp import web
 
@@ -23,6 +24,9 @@ from listener.settings import Settings
 
 log = logging.getLogger("listener.worker")
 
+#: Seconds in which requests that are cut off get their refusal.
+_REFUSING = 1.0
+
 
 def main() -> int:
     """Runs until SIGTERM. Returns the exit status: 0, or EX_CONFIG with the reasons in the log."""
@@ -30,8 +34,8 @@ def main() -> int:
     observe.set_up(configured.log_level, configured.triton_log_level, configured.log_format)
     listening = socket.socket(fileno=int(os.environ[SOCKET_VARIABLE]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C goes to the parent, which decides the order
-    with asyncio.Runner(loop_factory=_fast_loop()) as loop:
-        return loop.run(_run(configured, listening))
+    runner = asyncio.Runner(loop_factory=_fast_loop())  # not closed: that waits for threads, which `_exit` does not
+    return runner.run(_run(configured, listening))
 
 
 async def _run(configured: Settings, listening: socket.socket) -> int:
@@ -57,8 +61,10 @@ async def _run(configured: Settings, listening: socket.socket) -> int:
 async def _drain(listener: app.Listener) -> None:
     inside = listener.gate.inside
     log.info("draining; requests running: %d", inside)
-    if not await listener.gate.drain(listener.settings.drain_timeout):
-        log.warning("requests cut off after %g s: %d", listener.settings.drain_timeout, listener.gate.inside)
+    patience = listener.settings.drain_timeout
+    if not await listener.gate.drain(patience):
+        log.warning("requests cut off after %g s: %d", patience, listener.gate.cut_off())
+        await listener.gate.drain(_REFUSING)
 
 
 def _fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -70,5 +76,12 @@ def _fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return None
 
 
+def _exit(status: int) -> NoReturn:
+    """Ends the process now: a hook that never returns would keep its thread, and the interpreter waits for threads."""
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    _exit(main())

@@ -10,11 +10,12 @@ import asyncio
 import dataclasses
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 
 from listener import probe
 from listener.errors import ConfigError
@@ -44,7 +45,8 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=4096)
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)  # create_server's own text repeats the address
+        # create_server's own text repeats the address; a name that is not found has a number of another kind
+        reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
         raise ConfigError(
             f"cannot listen on {host}:{port}: {reason}; choose another port with --port or AIP_HTTP_PORT"
         ) from None
@@ -122,17 +124,21 @@ class Parent:
             self._workers[name] = child = await start(name, argv, env, pass_fds=[self._socket.fileno()])
             return child
 
-        await _keep(name, begin, lambda: asyncio.sleep(_WORKER_STARTED_AFTER))
+        async def watch(child: Child, is_ready: Callable[[], None]) -> None:
+            await asyncio.sleep(_WORKER_STARTED_AFTER)
+            is_ready()
+
+        await _keep(name, begin, watch)
 
     async def _keep_triton(self, triton: TritonServer) -> None:
         async def begin() -> Child:
             self._triton_child = child = await triton.start()
             return child
 
-        await _keep("triton", begin, lambda: _answers(f"{triton.url}/v2/health/ready"))
+        await _keep("triton", begin, triton.guard)
 
     async def _announce(self) -> None:
-        await _answers(self._settings.local_url(self._settings.health_route))
+        await probe.until_ok(self._settings.local_url(self._settings.health_route))
         self._on_ready()
 
     async def _stop_children(self) -> int:
@@ -144,10 +150,11 @@ class Parent:
             await self._stop_child(self._triton_child, self._triton.exit_patience if self._triton else 0)
         if self._triton:
             self._triton.close()
-        return 1 if self._force.is_set() or any(status > 128 for status in statuses) else 0
+        return 1 if self._force.is_set() or 128 + signal.SIGKILL in statuses else 0
 
     async def _stop_child(self, child: Child, patience: float) -> int:
         if not child.running:
+            await child.wait()  # for what it left behind
             return 0
         stopping = asyncio.create_task(child.stop(patience))
         forced = asyncio.create_task(self._force.wait())
@@ -158,53 +165,69 @@ class Parent:
         return await stopping
 
 
-async def _keep(name: str, begin: Callable[[], Awaitable[Child]], until_ready: Callable[[], Awaitable[None]]) -> None:
+async def _keep(
+    name: str,
+    begin: Callable[[], Awaitable[Child]],
+    watch: Callable[[Child, Callable[[], None]], Coroutine[None, None, None]],
+) -> None:
     """Starts a child whenever it has ended.
+
+    Args:
+        name: for log lines.
+        begin: starts it.
+        watch: runs beside each start; calls its second argument when the child is ready.
 
     Raises:
         GaveUp: it is set up wrongly, or ends again and again before it is ready.
     """
     backoff = Backoff()
     while True:
-        started = time.monotonic()
-        child = await begin()
+        started, ready = time.monotonic(), asyncio.Event()
+        try:
+            child = await begin()
+        except ConfigError as error:
+            raise GaveUp(str(error)) from None
         log.debug("%s started as process %d", name, child.pid)
-        ready = asyncio.ensure_future(until_ready())
+        watching = asyncio.create_task(watch(child, ready.set))
         try:
             status = await child.wait()
         finally:
-            was_ready = ready.done()
-            ready.cancel()
-        if status == EX_CONFIG:
+            watching.cancel()
+        if status == EX_CONFIG and name != "triton":
             raise GaveUp(f"{name} cannot start as it is set up; its own message says why")
-        delay = backoff.after_exit(started, time.monotonic(), was_ready)
+        delay = backoff.after_exit(started, time.monotonic(), ready.is_set())
         if delay is None:
-            raise GaveUp(f"{name} ended with status {status} at each of its last {backoff.limit} starts, never ready")
+            raise GaveUp(
+                f"{name} ended with status {status} at each of its last {backoff.limit} starts, never ready; "
+                "its log or `listener check` says why"
+            )
         log.error("%s ended with status %d; starting it again in %g s", name, status, delay)
         await asyncio.sleep(delay)
 
 
-async def _answers(url: str) -> None:
-    """Returns once a GET is answered with 200."""
-    while (await asyncio.to_thread(probe.get, url, 1.0))[0] != 200:
-        await asyncio.sleep(0.2)
-
-
 async def run_triton(server: TritonServer) -> int:
-    """Triton as the only child: signals forwarded, exit status passed on. For supervisors of their own."""
-    child = await server.start()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-        loop.add_signal_handler(number, child.send, number)
+    """Triton as the only child: signals forwarded, exit status passed on. For supervisors of their own.
 
-    def end(number: int) -> None:
-        child.send(number)
-        loop.call_later(server.exit_patience, child.kill)
-
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
-        loop.add_signal_handler(number, end, number)
+    Raises:
+        ConfigError: it cannot be started.
+    """
     try:
-        return await child.wait()
+        child = await server.start()
+        guarding = asyncio.create_task(server.guard(child))
+        loop = asyncio.get_running_loop()
+
+        def end(number: int) -> None:
+            guarding.cancel()
+            child.send(number)
+            loop.call_later(server.exit_patience, child.kill)
+
+        for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+            loop.add_signal_handler(number, child.send, number)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            loop.add_signal_handler(number, end, number)
+        status = await child.wait()
+        guarding.cancel()
+        return status
     finally:
         server.close()
 
@@ -225,8 +248,16 @@ def serve(configured: Settings, triton: TritonServer | None, on_ready: Callable[
     """
     listening = bind(configured.host, configured.port)
     configured = dataclasses.replace(configured, port=int(listening.getsockname()[1]))
+    _allow_many_connections()
 
     async def run() -> int:
         return await Parent(configured, listening, triton, lambda: on_ready(configured)).run()
 
     return asyncio.run(run())
+
+
+def _allow_many_connections() -> None:
+    """Each connection takes a file descriptor, and the usual soft limit is 1,024; the workers inherit ours."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, limit), hard))

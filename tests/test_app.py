@@ -169,7 +169,7 @@ async def test_an_instance_that_is_no_tensor_is_named(
         (400, 400, "model 'twice': the fake was told to fail"),
         (404, 400, "model 'twice': the fake was told to fail"),
         (500, 502, "model 'twice' failed in Triton"),
-        (503, 503, "model 'twice' is not ready"),
+        (503, 503, "model 'twice' cannot take the request now"),
     ],
 )
 async def test_tritons_statuses(

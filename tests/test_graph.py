@@ -91,7 +91,7 @@ async def test_an_unknown_route_is_the_callers_fault_and_the_known_ones_are_name
     with pytest.raises(BadRequest) as caught:
         await ROUTES(asking(model=name))
     assert caught.value.message.startswith("parameters.model: ")
-    assert caught.value.message.endswith("known are 'a', 'b'")
+    assert caught.value.message.endswith("the routes are 'a', 'b'")
 
 
 async def test_a_monstrous_name_is_the_callers_fault_too() -> None:
@@ -103,7 +103,7 @@ async def test_a_monstrous_name_is_the_callers_fault_too() -> None:
 
 
 async def test_a_long_name_does_not_push_out_the_known_ones() -> None:
-    with pytest.raises(BadRequest, match=r"known are 'a', 'b'$"):
+    with pytest.raises(BadRequest, match=r"the routes are 'a', 'b'$"):
         await ROUTES(asking(model="x" * 10_000))
 
 

@@ -34,6 +34,11 @@ class FakeModel:
         self.calls.append((dict(arrays), deadline))
         return self._run(dict(arrays))
 
+    async def infer_rows(self, arrays: Arrays, deadline: float = float("inf")) -> list[Tensors]:
+        outputs = await self.infer(arrays, deadline)
+        count = len(next(iter(outputs.values())))
+        return [{name: array[index, ...] for name, array in outputs.items()} for index in range(count)]
+
 
 def floats(value: Any) -> NDArray[Any]:
     return np.asarray(value, dtype=np.float32)

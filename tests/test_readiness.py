@@ -104,6 +104,7 @@ class Stack:
 def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_PERIOD_READY", 0)
     monkeypatch.setattr(module, "_PERIOD_WAITING", 0)
+    monkeypatch.setattr(module, "_PERIOD_FAILED", 0)
 
 
 def test_nothing_is_ready_before_it_was_looked_at() -> None:
@@ -254,6 +255,7 @@ async def test_only_changes_are_logged(caplog: pytest.LogCaptureFixture) -> None
         await stack.look(3)
     assert [record.getMessage() for record in caplog.records] == [
         "not ready: model 'a' is not ready; model 'b' is not ready",
+        "not ready: route 'r' is being warmed up",
         "ready",
         "not ready: Triton is not ready",
     ]

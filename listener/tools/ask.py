@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import sys
 import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def post(url: str, body: bytes, timeout: float) -> tuple[int, str]:
     """
     try:
         request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=timeout) as response:
+        with _opener(url).open(request, timeout=timeout) as response:
             return response.status, response.read().decode("utf-8", "replace")
     except urllib.error.HTTPError as refusal:
         return refusal.code, refusal.read().decode("utf-8", "replace")
@@ -68,9 +69,18 @@ def post(url: str, body: bytes, timeout: float) -> tuple[int, str]:
         raise ConfigError(f"{url}: no answer: {reason}; is the listener running?") from None
 
 
+def _opener(url: str) -> urllib.request.OpenerDirector:
+    """Through the proxy that the environment names, unless the listener is on this machine."""
+    local = urllib.parse.urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")
+    return urllib.request.build_opener(urllib.request.ProxyHandler({} if local else None))
+
+
 def for_people(answer: str) -> str:
-    """One line per prediction; an object's fields side by side, numbers short."""
-    predictions = orjson.loads(answer).get("predictions", [])
+    """One line per prediction; an object's fields side by side, numbers short. Anything else as it is."""
+    try:
+        predictions = list(orjson.loads(answer)["predictions"])
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return answer
     width = len(str(len(predictions) - 1))
     return "\n".join(f"[{index:{width}}] {_shown(prediction)}" for index, prediction in enumerate(predictions))
 

@@ -40,6 +40,9 @@ class _Offline:
     async def infer(self, arrays: Any, deadline: float = float("inf")) -> NoReturn:
         raise _NeedsModel
 
+    async def infer_rows(self, arrays: Any, deadline: float = float("inf")) -> NoReturn:
+        raise _NeedsModel
+
 
 def import_class(service: Service, route: Route, mistakes: list[str]) -> type[Handler] | None:
     """The class of a route's handler; None after adding to `mistakes`."""
@@ -48,10 +51,6 @@ def import_class(service: Service, route: Route, mistakes: list[str]) -> type[Ha
             return loader.handler_class(service, route)
     except ConfigError as error:
         mistakes += error.mistakes
-    except SystemExit as error:
-        mistakes.append(
-            f"{_place(service, route)}.handler: {route.handler!r} ends the process when it is imported (status {error})"
-        )
     return None
 
 

@@ -24,6 +24,10 @@ from listener.errors import BadRequest, DeadlineExceeded, ListenerError, TritonF
 from listener.tensors import ModelSpec
 
 _HEADER_LENGTH = "Inference-Header-Content-Length"
+#: To Triton, which serves them with a few threads; further calls wait for one.
+_CONNECTIONS = 256
+#: No answer, or none of Triton's; ValueError: not JSON.
+_SILENT = (InferenceServerException, aiohttp.ClientError, TimeoutError, OSError, ValueError)
 _CONTROL_TIMEOUT = 2.0  # seconds for a readiness or configuration call
 
 
@@ -40,9 +44,13 @@ class TritonClient:
         self._control: Any = None
 
     async def open(self) -> None:
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
+        connector = aiohttp.TCPConnector(limit=_CONNECTIONS, keepalive_timeout=30)
         # aiohttp would ask for gzip, and Triton would spend its time on it
-        self._session = aiohttp.ClientSession(connector=connector, headers={"Accept-Encoding": "identity"})
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            headers={"Accept-Encoding": "identity"},
+            timeout=aiohttp.ClientTimeout(total=None),  # each call has its own
+        )
         self._control = InferenceServerClient(urllib.parse.urlsplit(self._url).netloc, conn_timeout=_CONTROL_TIMEOUT)
 
     async def close(self) -> None:
@@ -65,7 +73,7 @@ class TritonClient:
         try:
             async with asyncio.timeout(_CONTROL_TIMEOUT):
                 index = await self._control.get_model_repository_index()
-        except (InferenceServerException, aiohttp.ClientError, TimeoutError, OSError):
+        except _SILENT:
             return True
         return any(entry["name"] == name for entry in index)
 
@@ -77,7 +85,7 @@ class TritonClient:
         """
         try:
             return ModelSpec.from_config(await self._control.get_model_config(name))
-        except (InferenceServerException, aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (*_SILENT, KeyError, TypeError) as error:
             raise Unavailable(f"the configuration of model {name!r} cannot be read from Triton") from error
 
     async def infer(self, spec: ModelSpec, arrays: Arrays, timeout: float) -> dict[str, NDArray[Any]]:
@@ -101,6 +109,8 @@ class TritonClient:
         headers = {"Content-Type": "application/octet-stream", _HEADER_LENGTH: str(header_length)}
         path = f"{self._url}/v2/models/{urllib.parse.quote(spec.name, safe='')}/infer"
         status, reply_headers, reply = await self._post(path, body, headers, timeout)
+        if status in (400, 404) and not await self.model_ready(spec.name):
+            raise Unavailable(f"model {spec.name!r} is not ready")  # Triton makes that the caller's fault
         if status != 200:
             raise _refusal(spec.name, status, reply)
         return _decode(spec.name, reply, reply_headers.get(_HEADER_LENGTH))
@@ -125,7 +135,7 @@ class TritonClient:
         try:
             async with asyncio.timeout(_CONTROL_TIMEOUT):
                 return bool(await question)
-        except (InferenceServerException, aiohttp.ClientError, TimeoutError, OSError):
+        except _SILENT:
             return False
 
 
@@ -162,9 +172,13 @@ def _refusal(model: str, status: int, body: bytes) -> ListenerError:
     except (orjson.JSONDecodeError, KeyError, TypeError):
         text = f"HTTP {status}"
     if status == 503:
-        return Unavailable(f"model {model!r} is not ready")
+        return _noted(Unavailable(f"model {model!r} cannot take the request now"), text)
     if status >= 500:
-        error = TritonFailed(f"model {model!r} failed in Triton")
-        error.add_note(text)
-        return error
+        return _noted(TritonFailed(f"model {model!r} failed in Triton"), text)
     return BadRequest(f"model {model!r}: {text}")
+
+
+def _noted(error: ListenerError, text: str) -> ListenerError:
+    """With what Triton said, for the log alone."""
+    error.add_note(text)
+    return error

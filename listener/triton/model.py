@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from listener.call import Arrays
-from listener.errors import Unavailable
-from listener.tensors import NUMPY, ModelSpec, TensorError, TensorSpec, fits
+from listener.errors import TritonFailed, Unavailable
+from listener.tensors import ModelSpec, TensorError, TensorSpec, as_array, cast, fits, stack
 from listener.triton.client import TritonClient
 from listener.triton.split import join, parts
+
+T = TypeVar("T")
+
+#: Parts of one request that are with Triton at a time: enough to keep it busy, and no more of its connections.
+_AT_ONCE = 8
 
 
 class Model:
@@ -54,7 +61,7 @@ class Model:
         self._spec = await self._client.spec(self.name)
 
     async def infer(self, arrays: Arrays, deadline: float = float("inf")) -> dict[str, NDArray[Any]]:
-        """Runs the model on a batch; more rows than it takes at a time go out in parts, in parallel.
+        """Runs the model on a batch; more rows than it takes at a time go out in parts, side by side.
 
         Args:
             arrays: inputs by name, all with the same leading batch dimension N >= 1.
@@ -64,30 +71,60 @@ class Model:
             Outputs by name, each with leading dimension N, in the order of the rows.
 
         Raises:
-            TensorError: a name, shape or dtype is not the model's, or the batch dimensions differ.
+            TensorError: a name, shape or dtype is not the model's, the batch dimensions differ, or the outputs of the
+                parts do; `infer_rows` takes these.
             ListenerError: as `TritonClient.infer`.
         """
+        replies = await self._replies(arrays, deadline)
+        try:
+            return stack(replies) if self.spec.max_batch_size == 0 else join(replies)
+        except ValueError:
+            raise TensorError(f"the outputs of model {self.name!r} differ in shape and cannot be one batch") from None
+
+    async def infer_rows(self, arrays: Arrays, deadline: float = float("inf")) -> list[dict[str, NDArray[Any]]]:
+        """As `infer`, but gives the outputs of each row, without batch dimension; their shapes may differ."""
+        replies = await self._replies(arrays, deadline)
+        if self.spec.max_batch_size == 0:
+            return replies
+        return [_row(reply, index) for reply in replies for index in range(_rows(reply))]
+
+    async def _replies(self, arrays: Arrays, deadline: float) -> list[dict[str, NDArray[Any]]]:
+        """The answers to each part, or to each row of a model without batching."""
         spec = self.spec
         checked = _checked(arrays, spec)
         if spec.max_batch_size == 0:
-            replies = await _all(self._one(spec, _row(checked, i), deadline) for i in range(_rows(checked)))
-            return {name: np.stack([reply[name] for reply in replies]) for name in replies[0]}
-        return join(await _all(self._one(spec, part, deadline) for part in parts(checked, spec.max_batch_size)))
+            pieces = [_row(checked, index) for index in range(_rows(checked))]
+        else:
+            pieces = parts(checked, spec.max_batch_size)
+        return await _side_by_side([partial(self._one, spec, piece, deadline) for piece in pieces])
 
     async def _one(self, spec: ModelSpec, arrays: Arrays, deadline: float) -> dict[str, NDArray[Any]]:
-        return await self._client.infer(spec, arrays, min(deadline - time.monotonic(), 3600.0))
+        outputs = await self._client.infer(spec, arrays, min(deadline - time.monotonic(), 3600.0))
+        if spec.max_batch_size and any(output.shape[:1] != (_rows(arrays),) for output in outputs.values()):
+            raise TritonFailed(f"model {self.name!r} answered with another number of rows than it was sent")
+        return outputs
 
 
-async def _all(calls: Any) -> list[dict[str, NDArray[Any]]]:
-    """Results in order; the first failure cancels the rest and is raised as it is."""
-    tasks = [asyncio.ensure_future(call) for call in calls]
+async def _side_by_side(calls: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
+    """Results in order, a few calls at a time; the first failure cancels the rest and is raised as it is."""
+    if len(calls) == 1:
+        return [await calls[0]()]
+    results: dict[int, T] = {}
+    remaining = iter(enumerate(calls))
+
+    async def work() -> None:
+        for index, call in remaining:
+            results[index] = await call()
+
+    tasks = [asyncio.create_task(work()) for _ in range(min(_AT_ONCE, len(calls)))]
     try:
-        return list(await asyncio.gather(*tasks))
+        await asyncio.gather(*tasks)
     except BaseException:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         raise
+    return [results[index] for index in range(len(calls))]
 
 
 def _checked(arrays: Arrays, spec: ModelSpec) -> dict[str, NDArray[Any]]:
@@ -103,12 +140,7 @@ def _checked(arrays: Arrays, spec: ModelSpec) -> dict[str, NDArray[Any]]:
 
 
 def _as_tensor(array: Any, tensor: TensorSpec) -> NDArray[Any]:
-    array = np.asarray(array)
-    wanted = NUMPY.get(tensor.datatype)
-    if wanted is not None and array.dtype != wanted:
-        if not np.can_cast(array.dtype, wanted, casting="same_kind"):
-            raise TensorError(f"input {tensor.name!r} is {array.dtype}, the model takes {tensor.datatype}")
-        array = array.astype(wanted)
+    array = cast(as_array(array), tensor)
     if array.ndim == 0 or not fits(array.shape[1:], tensor.shape):
         raise TensorError(
             f"input {tensor.name!r} has shape {list(array.shape)}, the model takes {['batch', *tensor.shape]}"

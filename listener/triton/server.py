@@ -6,21 +6,24 @@ frontend on our port and turn the plain HTTP one off (docs/reference/contract.md
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import socket
 import sys
-import tempfile
 import urllib.parse
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-from listener import process
+from listener import probe, process
+from listener.errors import ConfigError
 from listener.observe import TritonLog
 from listener.settings import Settings
 from listener.triton.installation import Installation
 from listener.triton.regions import Regions
+
+log = logging.getLogger("listener.triton")
 
 _LOOPBACK = "127.0.0.1"
 _DEFAULT_METRICS_PORT = 8002
@@ -39,15 +42,12 @@ class TritonServer:
 
     def __init__(self, installation: Installation, repository: Path, settings: Settings, *, free_ports: bool) -> None:
         self._installation, self._repository, self._settings = installation, repository, settings
-        self._resources = ExitStack()
-        self._reserved: socket.socket | None = None
-        if free_ports:
-            self._reserved = self._resources.enter_context(_reserve())
+        self._reserved = _reserve() if free_ports else None
+        if self._reserved:
             self._port = int(self._reserved.getsockname()[1])
         else:
             self._port = urllib.parse.urlsplit(settings.triton_url).port or 8000
-        self._backends = _lay_out(installation, self._resources)
-        self._regions: ExitStack | None = None
+        self._start = ExitStack()
 
     @property
     def exit_patience(self) -> float:
@@ -59,34 +59,45 @@ class TritonServer:
         return f"http://{_LOOPBACK}:{self._port}"
 
     async def start(self) -> process.Child:
-        """Starts tritonserver; regions of an earlier start are unlinked first.
+        """Starts tritonserver; what an earlier start left is removed first.
 
         Raises:
-            OSError: the program cannot be started.
+            ConfigError: the program cannot be started.
         """
-        self._forget_regions()
-        self._regions = ExitStack()
-        regions = self._regions.enter_context(Regions())
-        return await process.start(
-            "triton",
-            [str(self._installation.binary), *self._arguments(regions.prefix)],
-            child_environment(os.environ, self._installation),
-            on_line=TritonLog(has_gpu()).write,
-            pass_fds=() if regions.lock is None else (regions.lock,),
-        )
+        self._start.close()
+        regions = self._start.enter_context(Regions())
+        try:
+            return await process.start(
+                "triton",
+                [str(self._installation.binary), *self._arguments(regions)],
+                child_environment(os.environ, self._installation),
+                on_line=TritonLog(has_gpu()).write,
+                pass_fds=() if regions.lock is None else (regions.lock,),
+            )
+        except OSError as error:
+            raise ConfigError(f"{self._installation.binary} cannot be started: {error.strerror}") from None
+
+    async def guard(self, child: process.Child, is_ready: Callable[[], None] = lambda: None) -> None:
+        """Watches over one start: says when it is ready, and kills a Triton that then loses one of its Python stubs.
+
+        Such a Triton would go on, call itself ready, and fail each request that the stub would have got. Models that
+        are loaded and unloaded at will take their stubs with them, so then nothing is killed.
+        """
+        await probe.until_ok(f"{self.url}/v2/health/ready")
+        is_ready()
+        if not any(argument.startswith("--model-control-mode") for argument in self._settings.triton_args):
+            await process.first_end(process.children(child.pid))
+            log.error("a Python stub of Triton has ended; Triton is restarted")
+            child.kill()
 
     def close(self) -> None:
-        """Unlinks what is left; to be called when the child has ended."""
-        self._forget_regions()
-        self._resources.close()
+        """Removes what is left; to be called when the child has ended."""
+        self._start.close()
+        if self._reserved:
+            self._reserved.close()
 
-    def _forget_regions(self) -> None:
-        if self._regions:
-            self._regions.close()
-            self._regions = None
-
-    def _arguments(self, prefix: str) -> Iterable[str]:
-        yield f"--model-repository={self._repository}"
+    def _arguments(self, regions: Regions) -> Iterable[str]:
+        yield f"--model-repository={_plain(self._repository, regions.folder)}"
         yield "--allow-http=true"
         yield f"--http-address={_LOOPBACK}"
         yield f"--http-port={self._port}"
@@ -97,12 +108,12 @@ class TritonServer:
         yield f"--metrics-address={_LOOPBACK}"
         yield f"--metrics-port={_free_port() if self._reserved else _DEFAULT_METRICS_PORT}"
         yield f"--exit-timeout-secs={int(self._settings.triton_exit_timeout)}"
-        yield f"--backend-config=python,shm-region-prefix-name={prefix}"
+        yield f"--backend-config=python,shm-region-prefix-name={regions.prefix}"
         if not has_gpu():
             yield "--allow-gpu-metrics=false"
             yield "--pinned-memory-pool-byte-size=0"
-        if self._backends:
-            yield f"--backend-directory={self._backends}"
+        if backends := _lay_out(self._installation, regions.folder):
+            yield f"--backend-directory={backends}"
         yield from self._settings.triton_args
 
 
@@ -130,16 +141,16 @@ def child_environment(environ: Mapping[str, str], installation: Installation) ->
     return env
 
 
-def _lay_out(installation: Installation, resources: ExitStack) -> Path | None:
-    """Triton takes one backend directory: a folder that is gone with us.
+def _lay_out(installation: Installation, folder: Path) -> Path | None:
+    """Triton takes one backend directory.
 
-    Folders are linked, but for those that need a file of another place beside theirs. These are copied: Triton refuses
+    Backends are linked, but for those that need a file of another place beside theirs. These are copied: Triton refuses
     a Python-based backend whose `libtriton_python.so` is a link that leads out of the backend directory.
     """
     if not installation.backends:
         return None
-    directory = Path(tempfile.mkdtemp(prefix="listener-backends-"))
-    resources.callback(shutil.rmtree, directory, ignore_errors=True)
+    directory = folder / "backends"
+    directory.mkdir()
     for name, source in installation.backends.items():
         if extra := installation.extra_files.get(name):
             shutil.copytree(source, directory / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -148,6 +159,18 @@ def _lay_out(installation: Installation, resources: ExitStack) -> Path | None:
         else:
             (directory / name).symlink_to(source)
     return directory
+
+
+def _plain(repository: Path, folder: Path) -> Path:
+    """Triton hands paths to its Python stubs in one string, splits it at blanks and takes it for ASCII.
+
+    So a path with anything else gets a link without.
+    """
+    if str(repository).isascii() and not any(character.isspace() for character in str(repository)):
+        return repository
+    link = folder / "models"
+    link.symlink_to(repository)
+    return link
 
 
 def _reserve() -> socket.socket:

@@ -58,7 +58,7 @@ BODIES: dict[str, tuple[bytes, str]] = {
     "parameters a list": (b'{"instances": [1], "parameters": [1]}', "'parameters' is a list, not an object"),
     "unknown model": (
         b'{"instances": [1], "parameters": {"model": "cats"}}',
-        "parameters.model: no model 'cats'; known are 'digits'",
+        "parameters.model: no route 'cats'; the routes are 'digits'",
     ),
     "no picture": (instances(GOOD, picture(b"not a picture")), "instances[1]: "),
     "truncated picture": (instances(picture(SEVEN[:200])), "instances[0]: "),
@@ -179,6 +179,19 @@ def test_bad_and_good_requests_at_once(sample: Stack) -> None:
         assert all(pool.map(ask, range(40)))
 
 
+def test_thousands_of_instances_in_one_request(sample: Stack) -> None:
+    """Many times max_batch_size, beside a health check that must not wait for it."""
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        big = pool.submit(sample.predict, [[n % 15, 16] * 32 for n in range(5000)])
+        slowest = 0.0
+        while not big.done():
+            begin = time.monotonic()
+            assert sample.health()[0] == 200
+            slowest = max(slowest, time.monotonic() - begin)
+        assert len(big.result().json()["predictions"]) == 5000
+    assert slowest < 2
+
+
 def test_a_client_that_leaves_half_way_does_no_harm(sample: Stack) -> None:
     for fraction in (
         b"POST /pre",
@@ -198,6 +211,10 @@ class Broken(Handler):
     model = "same"
 
     def preprocess(self, instance):
+        if instance == "exit":
+            raise SystemExit(78)
+        if instance == "nothing":
+            return None
         return {"X": [1 / instance]}
 
     def postprocess(self, outputs):
@@ -241,3 +258,19 @@ def test_a_failing_handler_is_500_with_a_fixed_sentence_and_the_trace_in_the_log
     assert "ZeroDivisionError" in broken.output()
     assert "instances[1]" in broken.output()
     assert broken.predict([2.0]).json() == {"predictions": [0.5]}
+
+
+@pytest.mark.parametrize(
+    ("instance", "trace"),
+    [
+        ("exit", "SystemExit: 78"),
+        ("nothing", "preprocess returned NoneType for instances[0]; it has to be arrays by name"),
+    ],
+)
+def test_a_hook_can_neither_end_the_worker_nor_confuse_it(broken: Stack, instance: str, trace: str) -> None:
+    answer = broken.predict([instance])
+    check_refusal(answer, 500)
+    assert answer.json() == {"error": "the handler of 'broken' failed in preprocess; the log has the reason"}
+    assert trace in broken.output()
+    assert answer.headers["X-Request-Id"] in broken.output()
+    assert broken.predict([4.0]).json() == {"predictions": [0.25]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -40,6 +41,14 @@ class TritonPythonModel:
         time.sleep(2)
         return [utils.InferenceResponse([utils.Tensor("Y", utils.get_input_tensor_by_name(r, "X").as_numpy())])
                 for r in requests]
+"""
+STUCK = """\
+import threading
+from listener import Handler
+
+class Stuck(Handler):
+    def preprocess(self, instance):
+        threading.Event().wait()
 """
 CONFIG = """\
 backend: "python"
@@ -103,6 +112,28 @@ def test_death_of_triton_is_noticed_survived_and_leaves_nothing(tmp_path: Path) 
         assert not [pid for pid in stubs if alive(pid)]
         assert len(regions) >= 2  # the lock and the stub's
         assert not left(regions)
+
+
+def test_a_lost_stub_is_noticed_and_replaced(tmp_path: Path) -> None:
+    """Triton itself goes on without it, calls itself ready and fails every second request."""
+    with running(tmp_path / "log") as stack:
+        stack.until(200)
+        stub = next(pid for pid in children(stack.triton_pid()) if "python_backend_stub" in command_line(pid))
+        os.kill(stub, signal.SIGKILL)
+        stack.until(503, 5)
+        stack.until(200)
+        assert {stack.predict([[0, 16] * 32]).status_code for _ in range(20)} == {200}
+
+
+@pytest.mark.parametrize("name", ["mit leer", "m\u00fcller"])
+def test_a_path_that_tritons_stubs_could_not_take(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    shutil.copytree(ROOT / "triton_repo", folder / "triton_repo")
+    shutil.copytree(ROOT / "handlers", folder / "handlers")
+    shutil.copy(ROOT / "listener.yaml", folder)
+    with running(tmp_path / "log", service=folder) as stack:
+        stack.until(200)
+        assert stack.predict([[0, 16] * 32]).status_code == 200
 
 
 def test_everything_runs_on_loopback_and_triton_sees_no_platform_variables(sample: Stack) -> None:
@@ -189,6 +220,34 @@ def test_while_draining_new_requests_are_refused_and_the_old_one_finishes(tmp_pa
         request.join()
         assert answers[0].json() == {"predictions": [[2.0]]}
         assert stack.process.wait(20) == 0
+
+
+def test_what_outlives_the_drain_is_refused_with_the_one_error_body(tmp_path: Path, slow_service: Path) -> None:
+    with running(tmp_path / "log", service=slow_service, LISTENER_DRAIN_TIMEOUT="0.5") as stack:
+        stack.until(200)
+        answers = list[requests.Response]()
+        request = threading.Thread(target=lambda: answers.append(stack.predict([[2.0]])))
+        request.start()
+        time.sleep(0.5)
+        assert stack.stop() == 0
+        request.join()
+        assert answers[0].status_code == 503
+        assert answers[0].json() == {"error": "the listener stopped before the answer was there"}
+
+
+def test_a_hook_that_never_returns_does_not_hold_the_stop(tmp_path: Path) -> None:
+    (tmp_path / "stuck.py").write_text(STUCK)
+    (tmp_path / "listener.yaml").write_text("routes:\n  s: {handler: 'stuck:Stuck', model: digits}\n")
+    (tmp_path / "triton_repo").symlink_to(ROOT / "triton_repo")
+    with running(tmp_path / "log", service=tmp_path, LISTENER_DRAIN_TIMEOUT="0.5") as stack:
+        stack.until(200)
+        family = descendants(stack.process.pid)
+        threading.Thread(target=_ignore, args=[stack]).start()
+        time.sleep(0.5)
+        begin = time.monotonic()
+        assert stack.stop() == 0
+        assert time.monotonic() - begin < 16  # the drain, the closing and Triton's end: 8 s
+        assert not [pid for pid in family if alive(pid)]
 
 
 def test_a_second_signal_forces(tmp_path: Path, slow_service: Path) -> None:

@@ -65,7 +65,7 @@ LENGTH = f"Inference-Header-Content-Length: {len(HEADER)}"
         (http(500, b'{"error":"secret"}'), TritonFailed),
         (http(500, b"<html>"), TritonFailed),
         (http(503, b""), Unavailable),
-        (http(400, b'{"error":"unexpected shape"}'), BadRequest),
+        (http(400, b'{"error":"secret"}'), Unavailable),  # and nobody there to say that the model is ready
     ],
     ids=[
         "hangs up",
@@ -93,6 +93,15 @@ async def test_a_right_answer_is_read() -> None:
     async with answering(http(200, HEADER + np.array([3, 4], "<f4").tobytes(), LENGTH)) as client:
         outputs = await client.infer(SPEC, ROW, 5)
     np.testing.assert_array_equal(outputs["Y"], [[3, 4]])
+
+
+@pytest.mark.parametrize(("ready", "error"), [(True, BadRequest), (False, Unavailable)])
+async def test_a_refusal_is_the_callers_fault_only_if_the_model_is_ready(ready: bool, error: type[Exception]) -> None:
+    model = FakeModel({"X": ("FP32", [2])}, {"Y": ("FP32", [2])}, lambda inputs: inputs, ready=ready)
+    fake = FakeTriton({"m": model}, fail_with=400)
+    async with fake.running() as url, opened(url) as client:
+        with pytest.raises(error):
+            await client.infer(SPEC, ROW, 5)
 
 
 async def test_nobody_there() -> None:

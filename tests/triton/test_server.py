@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from listener.errors import ConfigError
 from listener.settings import Settings
 from listener.triton import server
 from listener.triton.installation import Installation
@@ -285,7 +286,7 @@ async def test_a_program_that_cannot_be_started_leaves_nothing(
     make: Callable[..., TritonServer], tmp_path: Path, shm: Path
 ) -> None:
     triton = make(installation=Installation(tmp_path / "nowhere"))
-    with pytest.raises(OSError, match="nowhere"):
+    with pytest.raises(ConfigError, match="nowhere cannot be started: No such file or directory"):
         await triton.start()
     triton.close()
     assert names(shm) == set()
