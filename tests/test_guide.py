@@ -29,7 +29,7 @@ def make_service(folder: Path, code: str, yaml: str) -> Path:
 
 
 def test_the_yaml_is_a_service(tmp_path: Path) -> None:
-    (tmp_path / "listener.yaml").write_text(block("yaml", "routes:"))
+    (tmp_path / "listener.yaml").write_text(block("yaml", "digits:"))
     assert services.read(tmp_path).routes["digits"].handler == "handlers.digits:Digits"
 
 
@@ -47,7 +47,7 @@ async def test_the_handler_with_two_hooks_and_its_test(tmp_path: Path, monkeypat
 async def test_the_handler_with_two_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "both"
     folder.mkdir()
-    yaml = "default: both\nroutes:\n  both: {{handler: '{module}:Both'}}\n  large: {{}}\n"
+    yaml = block("yaml", "both:").replace("{}", "{{}}").replace("handlers.both:", "{module}:")
     make_service(folder, block("python", "class Both"), yaml)
     monkeypatch.syspath_prepend(str(folder))
 

@@ -24,7 +24,7 @@ from listener.errors import ConfigError
 #: Python-based backends that come with this package, one folder each.
 OUR_BACKENDS = Path(__file__).parent / "backends"
 
-_ELSEWHERE = "run it in the container instead: docker compose up (docs/deploy.md)"
+_ELSEWHERE = "run it in the container instead: docker compose up cpu (docs/deploy.md)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ def _embedded() -> Installation:
         binary=wheel / "bin" / "tritonserver",
         backends={**_folders(wheel / "backends"), **_folders(OUR_BACKENDS)},
         extra_files={"python": (stub,)},
-        library_path=(wheel.parents[1] / "nvidia_pytriton.libs", _libpython_folder()),
+        library_path=(wheel.parents[1] / "nvidia_pytriton.libs", libpython_folder()),
         path=(Path(sys.prefix) / "bin",),
         embedded=True,
     )
@@ -124,8 +124,12 @@ def _require_numpy_1() -> None:
         )
 
 
-def _libpython_folder() -> Path:
-    """The folder of libpython3.x.so, against which the Python stub is linked."""
+def libpython_folder() -> Path:
+    """The folder of libpython3.x.so, against which the Python stub is linked.
+
+    Raises:
+        ConfigError: it is missing; the sentence names the package.
+    """
     name = f"libpython{sys.version_info.major}.{sys.version_info.minor}.so.1.0"
     for folder in _library_folders():
         if (folder / name).exists():

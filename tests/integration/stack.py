@@ -72,8 +72,7 @@ class Stack:
 
     def regions(self) -> set[str]:
         """What this stack's Triton has in shared memory now."""
-        prefix = command_line(self.triton_pid()).partition("shm-region-prefix-name=")[2].split()[0]
-        return {path.name for path in SHM.glob(f"{prefix}*")}
+        return regions(self.triton_pid())
 
     def output(self) -> str:
         return self.log.read_text(errors="replace")
@@ -150,6 +149,12 @@ def alive(pid: int) -> bool:
         return False
 
 
-def left(regions: set[str]) -> set[str]:
+def regions(triton: int) -> set[str]:
+    """What the Triton with this process id has in shared memory now."""
+    prefix = command_line(triton).partition("shm-region-prefix-name=")[2].split()[0]
+    return {path.name for path in SHM.glob(f"{prefix}*")}
+
+
+def left(names: set[str]) -> set[str]:
     """Those of the regions that still exist."""
-    return {name for name in regions if (SHM / name).exists()}
+    return {name for name in names if (SHM / name).exists()}

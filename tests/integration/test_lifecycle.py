@@ -339,7 +339,7 @@ HIDDEN = {
     "Linux": (
         "installation.platform = types.SimpleNamespace(machine=lambda: 'arm64', system=lambda: 'Darwin')",
         "no tritonserver found, and the embedded one exists for Linux x86-64 only, not for Darwin arm64: "
-        "run it in the container instead: docker compose up",
+        "run it in the container instead: docker compose up cpu",
     ),
 }
 

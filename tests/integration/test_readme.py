@@ -11,7 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.stack import ROOT, alive, descendants, free_port, running, wait_for
+from tests.integration.stack import (
+    ROOT,
+    alive,
+    command_line,
+    descendants,
+    free_port,
+    left,
+    regions,
+    running,
+    wait_for,
+)
 from tests.integration.terminal import terminal
 from tools.digits_data import load_split
 
@@ -73,10 +83,13 @@ def test_make_run_its_curl_line_and_the_commands(tmp_path: Path) -> None:
         assert "everything is in order" in commands
         assert "LISTENER_MAX_BODY=12582912" in commands
         family = descendants(screen.pid)
+        in_use = regions(next(pid for pid in family if "tritonserver" in command_line(pid)))
         screen.press("\x03")
         screen.wait()
         wait_for(lambda: not [pid for pid in family if alive(pid)], 15)
     assert len(family) >= 4
+    assert in_use
+    assert not left(in_use)
     assert "Traceback" not in screen.text
 
 

@@ -16,7 +16,7 @@ from listener.triton.installation import Installation, find
 
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 LIBPYTHON = f"libpython{VERSION}.so.1.0"
-ELSEWHERE = "run it in the container instead: docker compose up (docs/deploy.md)"
+ELSEWHERE = "run it in the container instead: docker compose up cpu (docs/deploy.md)"
 
 
 def program(path: Path) -> Path:
