@@ -23,7 +23,7 @@ run: install ## Triton and the listener on PORT (8080)
 	@AIP_HTTP_PORT=$(PORT) LISTENER_HOST=127.0.0.1 LISTENER_TRITON_LOG_LEVEL=$${LISTENER_TRITON_LOG_LEVEL:-warning} exec $(VENV)/bin/listener up
 
 test: install ## every test, those against the real Triton included
-	@$(VENV)/bin/python -m pytest -m "not long"
+	@$(VENV)/bin/python -m pytest -m "not long" -n 2 --dist loadfile
 
 test-long: install ## the tests that take longer
 	@$(VENV)/bin/python -m pytest -m long
