@@ -6,6 +6,7 @@ frontend on our port and turn the plain HTTP one off (docs/reference/contract.md
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import shutil
@@ -27,6 +28,8 @@ log = logging.getLogger("listener.triton")
 
 _LOOPBACK = "127.0.0.1"
 _DEFAULT_METRICS_PORT = 8002
+#: Seconds in which a Triton that takes its stubs with it has ended as well.
+_OWN_END = 0.2
 
 
 class TritonServer:
@@ -87,8 +90,10 @@ class TritonServer:
         is_ready()
         if not any(argument.startswith("--model-control-mode") for argument in self._settings.triton_args):
             await process.first_end(process.children(child.pid))
-            log.error("a Python stub of Triton has ended; Triton is restarted")
-            child.kill()
+            await asyncio.sleep(_OWN_END)
+            if child.running:
+                log.error("a Python stub of Triton has ended; Triton is restarted")
+                child.kill()
 
     def close(self) -> None:
         """Removes what is left; to be called when the child has ended."""

@@ -110,6 +110,7 @@ def test_death_of_triton_is_noticed_survived_and_leaves_nothing(tmp_path: Path) 
         assert stack.triton_pid() != first
         assert stack.predict([[0, 16] * 32]).status_code == 200
         assert not [pid for pid in stubs if alive(pid)]
+        assert "a Python stub of Triton has ended" not in stack.output()
         assert len(regions) >= 2  # the lock and the stub's
         assert not left(regions)
 
@@ -122,6 +123,7 @@ def test_a_lost_stub_is_noticed_and_replaced(tmp_path: Path) -> None:
         os.kill(stub, signal.SIGKILL)
         stack.until(503, 5)
         stack.until(200)
+        assert "a Python stub of Triton has ended; Triton is restarted" in stack.output()
         assert {stack.predict([[0, 16] * 32]).status_code for _ in range(20)} == {200}
 
 
