@@ -8,8 +8,10 @@ behind it by `assembly.py`; until then health and predict say 503. Stop is start
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import logging
+import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
@@ -19,6 +21,7 @@ from aiohttp.web_urldispatcher import PlainResource
 
 from listener import endpoints, middleware
 from listener.errors import ConfigError, Unavailable
+from listener.fastpath import FastPath
 from listener.gate import Gate, Phase
 from listener.settings import Settings
 
@@ -37,6 +40,7 @@ class Listener:
     Attributes:
         settings: all of them.
         gate: phase, permits, deadlines.
+        predict: answers predictions.
         failure: why the service cannot be served; done only if it cannot.
     """
 
@@ -44,6 +48,7 @@ class Listener:
         self.settings = settings
         self.gate = Gate(settings.max_requests, settings.timeout)
         self.failure: asyncio.Future[ConfigError] = asyncio.get_running_loop().create_future()
+        self.predict = endpoints.Predict(self.gate, self.graph)
         self._graph: Node | None = None
         self._readiness: Readiness | None = None
 
@@ -106,7 +111,7 @@ def make(listener: Listener) -> web.Application:
     app[LISTENER] = listener
     health = endpoints.health(gate, listener.missing)
     predict = _exactly(app, settings.predict_route)
-    predict.add_route("POST", endpoints.predict(gate, listener.graph))
+    predict.add_route("POST", endpoints.predict(listener.predict))
     if settings.predict_route in (settings.health_route, f"{settings.health_route}:predict"):
         # the platform's documents disagree whether its default health route ends in :predict
         predict.add_route("GET", health)
@@ -116,8 +121,28 @@ def make(listener: Listener) -> web.Application:
     return app
 
 
+@contextlib.asynccontextmanager
+async def serving(listener: Listener, listening: socket.socket) -> AsyncIterator[None]:
+    """Answers on a bound socket while inside, with one set of flags for production and tests.
+
+    Every connection begins on the fast path, which hands what it does not know over to aiohttp.
+    """
+    behind = runner(make(listener))
+    await behind.setup()
+    assert behind.server is not None
+    settings = listener.settings
+    fast = FastPath(listener.predict, settings.predict_route, settings.max_body, behind.server)
+    server = await asyncio.get_running_loop().create_server(fast, sock=listening, backlog=4096)
+    try:
+        yield
+    finally:
+        server.close()
+        fast.close()
+        await behind.cleanup()
+
+
 def runner(app: web.Application) -> web.AppRunner:
-    """The server around the application, with one set of flags for production and tests."""
+    """aiohttp's server around the application."""
     return web.AppRunner(
         app,
         handle_signals=False,

@@ -47,14 +47,21 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request on its way down: the instances, in the caller's order, and their context."""
+    """A request on its way down.
+
+    Attributes:
+        instances: in the caller's order.
+        context: what the request says besides.
+        booleans: whether an instance may hold true or false; numpy would take them for numbers.
+    """
 
     instances: Sequence[Json]
     context: Context = field(default_factory=Context)
+    booleans: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer on its way up: one prediction for each instance, in the same order."""
+    """An answer on its way up: one prediction for each instance, in the same order; or an array with a row for each."""
 
-    predictions: Sequence[Json]
+    predictions: Sequence[Json] | NDArray[Any]

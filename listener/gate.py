@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import enum
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from types import TracebackType
 
-from listener.errors import DeadlineExceeded, Overloaded, Unavailable
+from listener.errors import DeadlineExceeded, ListenerError, Overloaded, Unavailable
 
 
 class Phase(enum.Enum):
@@ -20,8 +19,50 @@ class Phase(enum.Enum):
     FAILED = "failed"
 
 
+class Permit:
+    """A request's stay: `with gate.enter() as deadline:` in the task that works on it.
+
+    Raises (on entry):
+        Unavailable: starting, draining or failed.
+        Overloaded: no permit is left.
+
+    Raises (on exit, in place of what the request was waiting for):
+        DeadlineExceeded: the request's time was up.
+        Unavailable: the drain's time was.
+    """
+
+    __slots__ = ("_cancelling", "_gate", "_refusal", "_task", "deadline")
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        self._refusal: ListenerError | None = None
+
+    def __enter__(self) -> float:
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a permit belongs to a task")
+        self._task, self._cancelling = task, task.cancelling()
+        self.deadline = self._gate.admit(self)
+        return self.deadline
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._gate.leave(self)
+        refusal = self._refusal
+        # another cancellation, of whoever waits for this task, goes on as one
+        if refusal and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+            raise refusal from None
+
+    def end(self, refusal: ListenerError) -> None:
+        """Stops the request where it is; its task goes on with the refusal."""
+        if self._refusal is None:
+            self._refusal = refusal
+            self._task.cancel()
+
+
 class Gate:
-    """Counts the requests inside and lets in no more than `limit`.
+    """Counts the requests inside, lets in no more than `limit`, and ends those whose time is up.
 
     Args:
         limit: permits.
@@ -30,59 +71,47 @@ class Gate:
 
     def __init__(self, limit: int, timeout: float) -> None:
         self._limit, self._timeout = limit, timeout
-        self._inside = 0
-        self._limits: set[asyncio.Timeout] = set()
+        # in the order of their deadlines, as all have the same time; so one timer, for the first, does for all
+        self._permits: dict[Permit, None] = {}
+        self._timer: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
         self._empty.set()
         self.phase = Phase.STARTING
 
     @property
     def inside(self) -> int:
-        return self._inside
+        return len(self._permits)
 
-    @contextmanager
-    def enter(self) -> Iterator[float]:
-        """Holds a permit; gives the request's deadline as a `time.monotonic()`.
+    def enter(self) -> Permit:
+        """A context manager that holds a permit; it gives the request's deadline as a `time.monotonic()`."""
+        return Permit(self)
 
-        Raises:
-            Unavailable: starting, draining or failed.
-            Overloaded: no permit is left.
-        """
+    def admit(self, permit: Permit) -> float:
+        """For `Permit` alone."""
         if self.phase is not Phase.READY:
             raise Unavailable(f"the listener is {self.phase.value}")
-        if self._inside >= self._limit:
+        if len(self._permits) >= self._limit:
             raise Overloaded(f"{self._limit} requests are being worked on already")
-        self._inside += 1
+        self._permits[permit] = None
         self._empty.clear()
-        try:
-            yield time.monotonic() + self._timeout
-        finally:
-            self._inside -= 1
-            if not self._inside:
-                self._empty.set()
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._timeout, self._end_the_late)
+        return time.monotonic() + self._timeout
 
-    @asynccontextmanager
-    async def limit(self, deadline: float) -> AsyncIterator[None]:
-        """Ends what is inside when a request's time is up, or when the drain's is.
+    def leave(self, permit: Permit) -> None:
+        """For `Permit` alone."""
+        del self._permits[permit]
+        if not self._permits:
+            self._empty.set()
 
-        Args:
-            deadline: as `enter` gave it.
-
-        Raises:
-            DeadlineExceeded: the request's time was up.
-            Unavailable: the drain's time was.
-        """
-        try:
-            async with asyncio.timeout(deadline - time.monotonic()) as timeout:
-                self._limits.add(timeout)
-                try:
-                    yield
-                finally:
-                    self._limits.discard(timeout)
-        except TimeoutError:
-            if time.monotonic() < deadline:
-                raise Unavailable("the listener stopped before the answer was there") from None
-            raise DeadlineExceeded("the request's time is up (LISTENER_TIMEOUT)") from None
+    def _end_the_late(self) -> None:
+        now, self._timer = time.monotonic(), None
+        for permit in self._permits:
+            # a timer may come a little early; what is as good as late would need another one
+            if permit.deadline > now + 0.001:
+                self._timer = asyncio.get_running_loop().call_later(permit.deadline - now, self._end_the_late)
+                break
+            permit.end(DeadlineExceeded("the request's time is up (LISTENER_TIMEOUT)"))
 
     async def drain(self, patience: float) -> bool:
         """Lets nobody in any more and waits for those inside. Returns whether all left within `patience` seconds."""
@@ -90,11 +119,11 @@ class Gate:
         try:
             await asyncio.wait_for(self._empty.wait(), patience)
         except TimeoutError:  # also of a patience of 0, however empty the gate
-            return not self._inside
+            return not self._permits
         return True
 
     def cut_off(self) -> int:
         """Ends every request inside with a refusal. Returns how many there were."""
-        for timeout in self._limits:
-            timeout.reschedule(asyncio.get_running_loop().time())
-        return self._inside
+        for permit in self._permits:
+            permit.end(Unavailable("the listener stopped before the answer was there"))
+        return len(self._permits)

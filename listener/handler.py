@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from listener.call import Arrays, Call, Context, Json, Reply
 from listener.errors import HandlerFailed, InstanceError, ListenerError
 from listener.pool import Pool
-from listener.tensors import ModelSpec, TensorError, from_instance, stack, to_json
+from listener.rows import from_instances, plain_output, rows_of, stack
+from listener.tensors import ModelSpec, TensorError, from_instance, to_json
 
 log = logging.getLogger("listener.handler")
 
@@ -31,6 +32,8 @@ class Model(Protocol):
     async def infer(self, arrays: Arrays, deadline: float = ...) -> dict[str, NDArray[Any]]: ...
 
     async def infer_rows(self, arrays: Arrays, deadline: float = ...) -> list[dict[str, NDArray[Any]]]: ...
+
+    async def infer_parts(self, arrays: Arrays, deadline: float = ...) -> list[dict[str, NDArray[Any]]]: ...
 
 
 class Handler:
@@ -88,12 +91,23 @@ class Handler:
             HandlerFailed: a hook raised something else, or gave what the model does not take.
             ListenerError: from the model.
         """
-        batch = await self._before(call)
+        batch = self._plain_batch(call) if self._preprocess.is_default else None
+        if batch is None:
+            batch = await self._before(call)
+        model = self.models[self.model]
         try:
-            rows = await self.models[self.model].infer_rows(batch, call.context.deadline)
+            parts = await model.infer_parts(batch, call.context.deadline)
         except TensorError as error:
             raise failed(self._name, "preprocess", error, call.context) from error
-        return Reply(await self._postprocess.each(rows, call.context, self._pool))
+        if self._postprocess.is_default and (array := plain_output(parts, model.spec)) is not None:
+            return Reply(array)
+        return Reply(await self._postprocess.each(rows_of(parts, model.spec), call.context, self._pool))
+
+    def _plain_batch(self, call: Call) -> dict[str, NDArray[Any]] | None:
+        """The usual request to a model without a handler: numbers, all of one shape."""
+        tensor = self.models[self.model].spec.only_input
+        array = from_instances(call.instances, tensor, call.booleans) if tensor else None
+        return None if tensor is None or array is None else {tensor.name: array}
 
     async def _before(self, call: Call) -> dict[str, NDArray[Any]]:
         arrays = await self._preprocess.each(call.instances, call.context, self._pool)
@@ -118,15 +132,20 @@ class Handler:
             pool: threads for its plain `def` hooks.
         """
         self._name, self.model, self.models, self._pool = name, model, models, pool
-        self._preprocess = _Hook(name, "preprocess", self.preprocess)
-        self._postprocess = _Hook(name, "postprocess", self.postprocess)
+        self._preprocess = _Hook(name, "preprocess", self.preprocess, Handler.preprocess)
+        self._postprocess = _Hook(name, "postprocess", self.postprocess, Handler.postprocess)
 
 
 class _Hook:
-    """One of a handler's hooks, applied to every item of a request."""
+    """One of a handler's hooks, applied to every item of a request.
 
-    def __init__(self, route: str, name: str, function: Callable[..., Any]) -> None:
+    Attributes:
+        is_default: the handler has not overridden it.
+    """
+
+    def __init__(self, route: str, name: str, function: Callable[..., Any], default: Callable[..., Any]) -> None:
         self._route, self._name = route, name
+        self.is_default = getattr(function, "__func__", None) is default
         self._is_async = inspect.iscoroutinefunction(function)
         self._function = function if takes_context(function) else _without_context(function)
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from listener.call import Arrays, Json
+from listener.call import Json
 
 #: numpy's type for each datatype; BYTES become objects of type `bytes`.
 NUMPY: Mapping[str, np.dtype[Any]] = {
@@ -67,6 +67,11 @@ class ModelSpec:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     max_batch_size: int
+
+    @property
+    def only_input(self) -> TensorSpec | None:
+        """The input of a model that has just one."""
+        return self.inputs[0] if len(self.inputs) == 1 else None
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> ModelSpec:
@@ -126,32 +131,13 @@ def from_json(value: Json, spec: TensorSpec) -> NDArray[Any]:
     else:
         array = _numbers(value, spec, dtype)
     if not fits(array.shape, spec.shape):
-        raise TensorError(f"input {spec.name!r} has shape {_dims(array.shape)}; the model takes {_dims(spec.shape)}")
+        raise TensorError(f"input {spec.name!r} has shape {dims(array.shape)}; the model takes {dims(spec.shape)}")
     return array
 
 
 def fits(shape: Sequence[int], wanted: Sequence[int]) -> bool:
     """Whether a shape is one that `wanted`, with -1 for any size, allows."""
     return len(shape) == len(wanted) and all(w in (-1, s) for s, w in zip(shape, wanted, strict=True))
-
-
-def stack(instances: Sequence[Arrays]) -> dict[str, NDArray[Any]]:
-    """Arrays of single instances, joined along a new leading batch dimension. Numbers and lists count as arrays.
-
-    Raises:
-        TensorError: an instance has other names or shapes than the first; `args[1]` is its index.
-    """
-    made = [{name: as_array(array) for name, array in arrays.items()} for arrays in instances]
-    first = made[0]
-    for index, arrays in enumerate(made):
-        if arrays.keys() != first.keys():
-            raise TensorError(f"gives the tensors {_quoted(arrays)} where instances[0] gives {_quoted(first)}", index)
-        for name, array in arrays.items():
-            if array.shape != first[name].shape:
-                raise TensorError(
-                    f"{name!r} has shape {_dims(array.shape)} where instances[0] has {_dims(first[name].shape)}", index
-                )
-    return {name: np.stack([arrays[name] for arrays in made]) for name in first}
 
 
 def as_array(value: Any) -> NDArray[Any]:
@@ -270,7 +256,7 @@ def _byte_strings(value: Json, spec: TensorSpec) -> NDArray[Any]:
         shape.append(len(flat[0]))
         flat = [item for part in flat for item in part]
     if len(shape) > len(spec.shape):
-        raise TensorError(f"input {spec.name!r} is nested deeper than the model takes, {_dims(spec.shape)}")
+        raise TensorError(f"input {spec.name!r} is nested deeper than the model takes, {dims(spec.shape)}")
     if not all(isinstance(item, (str, bytes)) for item in flat):
         raise TensorError(f"input {spec.name!r} is BYTES and takes strings or {{'b64': ...}}")
     array = np.empty(len(flat), dtype=np.object_)
@@ -283,18 +269,14 @@ def _raw(value: bytes, spec: TensorSpec, dtype: np.dtype[Any]) -> NDArray[Any]:
     row = int(np.prod(fixed, dtype=np.int64)) * dtype.itemsize
     free = len(spec.shape) - len(fixed)
     if free > 1 or row == 0 or len(value) % row or (free == 0 and len(value) != row):
-        raise TensorError(f"input {spec.name!r}: {len(value)} bytes do not make {spec.datatype} {_dims(spec.shape)}")
+        raise TensorError(f"input {spec.name!r}: {len(value)} bytes do not make {spec.datatype} {dims(spec.shape)}")
     array = np.frombuffer(value, dtype=dtype.newbyteorder("<")).astype(dtype)
     return array.reshape(spec.shape)
 
 
-def _dims(shape: Sequence[int]) -> str:
+def dims(shape: Sequence[int]) -> str:
     return "[" + ",".join(str(size) for size in shape) + "]"
 
 
 def _listed(tensors: Sequence[TensorSpec]) -> str:
-    return ", ".join(f"{t.name!r} ({t.datatype} {_dims(t.shape)})" for t in tensors)
-
-
-def _quoted(arrays: Arrays) -> str:
-    return ", ".join(repr(name) for name in arrays) or "none"
+    return ", ".join(f"{t.name!r} ({t.datatype} {dims(t.shape)})" for t in tensors)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -129,8 +130,9 @@ async def listening(service: Path, triton_url: str, **overrides: Any) -> AsyncIt
     """
     given = {"service": service, "triton_url": triton_url, "host": "127.0.0.1", **overrides}
     listener = app.Listener(settings.read({}, **given))
-    async with _serving(app.runner(app.make(listener))) as url:
-        yield url
+    listening = socket.create_server(("127.0.0.1", 0))
+    async with app.serving(listener, listening):
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
 
 
 async def until_ready(url: str, timeout: float = 10.0) -> None:

@@ -16,8 +16,6 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from aiohttp import web
-
 from listener import app, observe, settings
 from listener.process import EX_CONFIG, SOCKET_VARIABLE
 from listener.settings import Settings
@@ -42,10 +40,7 @@ async def _run(configured: Settings, listening: socket.socket) -> int:
     listener = app.Listener(configured)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    runner = app.runner(app.make(listener))
-    await runner.setup()
-    try:
-        await web.SockSite(runner, listening, backlog=4096).start()
+    async with app.serving(listener, listening):
         listener.failure.add_done_callback(lambda _: stop.set())
         await stop.wait()
         if listener.failure.done():
@@ -54,8 +49,6 @@ async def _run(configured: Settings, listening: socket.socket) -> int:
             return EX_CONFIG
         await _drain(listener)
         return 0
-    finally:
-        await runner.cleanup()
 
 
 async def _drain(listener: app.Listener) -> None:

@@ -20,11 +20,11 @@ ROOT = Path(listener.__file__).parent
 #: A file imports from lower floors, or without cycles from its own. A name stands for a package's files as well.
 FLOORS: dict[int, str] = {
     0: "errors call settings service observe probe process _version",
-    1: "tensors pool triton",
+    1: "tensors rows pool triton",
     2: "handler loader",
     3: "graph",
     4: "contract gate readiness",
-    5: "middleware endpoints",
+    5: "middleware endpoints fastpath",
     6: "app assembly worker",
     7: "workers cli __main__",
 }
@@ -35,7 +35,7 @@ TESTING_UP_TO = 6
 APART = "triton.backends"
 
 #: bytes <-> nouns <-> arrays: nothing to wait for.
-PURE = ("call", "errors", "tensors", "triton.split", "contract", "contract.instances")
+PURE = ("call", "errors", "tensors", "rows", "triton.split", "contract", "contract.instances")
 
 #: Who may touch the environment beside settings.py, and why.
 ENVIRONMENT = {

@@ -17,6 +17,7 @@ from listener.call import Arrays, Call, Context, Reply
 from listener.errors import BadRequest, HandlerFailed, InstanceError, ListenerError, Unavailable
 from listener.handler import Handler, check_reply, takes_context
 from listener.pool import Pool
+from listener.rows import rows_of
 from listener.tensors import ModelSpec, TensorError, TensorSpec
 
 Tensors = dict[str, NDArray[Any]]
@@ -35,9 +36,10 @@ class FakeModel:
         return self._run(dict(arrays))
 
     async def infer_rows(self, arrays: Arrays, deadline: float = float("inf")) -> list[Tensors]:
-        outputs = await self.infer(arrays, deadline)
-        count = len(next(iter(outputs.values())))
-        return [{name: array[index, ...] for name, array in outputs.items()} for index in range(count)]
+        return rows_of(await self.infer_parts(arrays, deadline), self.spec)
+
+    async def infer_parts(self, arrays: Arrays, deadline: float = float("inf")) -> list[Tensors]:
+        return [await self.infer(arrays, deadline)]
 
 
 def floats(value: Any) -> NDArray[Any]:

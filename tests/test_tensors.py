@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from listener.tensors import NUMPY, ModelSpec, TensorError, TensorSpec, fits, from_instance, from_json, stack, to_json
+from listener.rows import stack
+from listener.tensors import NUMPY, ModelSpec, TensorError, TensorSpec, fits, from_instance, from_json, to_json
 
 NUMERIC = [datatype for datatype in NUMPY if datatype != "BYTES"]
 INTEGER = [datatype for datatype in NUMERIC if NUMPY[datatype].kind in "iu"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 from typing import Any
 
 import orjson
@@ -15,14 +16,18 @@ from listener.call import Call, Context, Json, Reply
 from listener.errors import BadRequest, InstanceError, ListenerError
 
 MEDIA_TYPE = "application/json"
+#: One instance as its bytes: what {"instances": [{"b64": ...}]} says with a third more of them.
+RAW = "application/octet-stream"
 #: Tolerated beside JSON types: a missing one, and what curl sends with -d.
 _LENIENT = ("", "application/x-www-form-urlencoded")
 #: Triton's own JSON reader stops here too: docs/reference/contract.md, "Tensors".
 _MAX_DEPTH = 100
+_EMPTY: dict[str, Json] = {}
 
 
-def check_media_type(content_type: str) -> None:
-    """Refuses a body that calls itself something other than JSON.
+@functools.lru_cache(256)
+def is_raw(content_type: str) -> bool:
+    """Whether a body is one instance's bytes as they are; else it is JSON.
 
     Args:
         content_type: the header's value, '' when missing; parameters such as charset are ignored.
@@ -31,8 +36,11 @@ def check_media_type(content_type: str) -> None:
         BadRequest: another media type.
     """
     media = content_type.partition(";")[0].strip().lower()
+    if media == RAW:
+        return True
     if media not in (MEDIA_TYPE, *_LENIENT) and not media.endswith("+json"):
-        raise BadRequest(f"Content-Type {media!r} is not handled; send {MEDIA_TYPE}")
+        raise BadRequest(f"Content-Type {media!r} is not handled; send {MEDIA_TYPE}, or {RAW} for one instance's bytes")
+    return False
 
 
 def decode(body: bytes) -> tuple[list[Json], dict[str, Json], dict[str, Json]]:
@@ -48,16 +56,21 @@ def decode(body: bytes) -> tuple[list[Json], dict[str, Json], dict[str, Json]]:
     """
     document = _document(body)
     instances, parameters = _instances(document), _parameters(document)
-    extras = {key: value for key, value in document.items() if key not in ("instances", "parameters")}
+    extras = _EMPTY
+    if len(document) > 1:
+        extras = {key: value for key, value in document.items() if key not in ("instances", "parameters")}
     if b'"b64"' in body or b"\\u" in body:  # nothing to look for in the usual body of numbers
         instances = [_with_bytes(instance, index, "", 0) for index, instance in enumerate(instances)]
     return instances, parameters, extras
 
 
-def call(body: bytes, **context: Any) -> Call:
-    """`decode` as a `Call`; keyword arguments are the other fields of its `Context`."""
+def call(body: bytes, raw: bool = False, **context: Any) -> Call:
+    """`decode` as a `Call`, or a raw body as its one instance; keyword arguments are other fields of its `Context`."""
+    if raw:
+        return Call([body], Context(**context))
     instances, parameters, extras = decode(body)
-    return Call(instances, Context(parameters=parameters, extras=extras, **context))
+    booleans = b"true" in body or b"false" in body
+    return Call(instances, Context(parameters=parameters, extras=extras, **context), booleans)
 
 
 def encode(reply: Reply) -> bytes:
@@ -82,11 +95,11 @@ def _listed(value: Any) -> Json:
 
 
 def _document(body: bytes) -> dict[str, Json]:
-    if not body.strip():
-        raise BadRequest('the body is empty; expected {"instances": [...]}')
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
+        if not body.strip():
+            raise BadRequest('the body is empty; expected {"instances": [...]}') from None
         raise BadRequest(f"the body is not JSON: {error}") from None
     if not isinstance(document, dict):
         raise BadRequest(f'the body is {_kind(document)}, not an object; expected {{"instances": [...]}}')

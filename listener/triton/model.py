@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from listener.call import Arrays
 from listener.errors import TritonFailed, Unavailable
-from listener.tensors import ModelSpec, TensorError, TensorSpec, as_array, cast, fits, stack
+from listener.rows import row_count, rows_of, singles, stack
+from listener.tensors import ModelSpec, TensorError, TensorSpec, as_array, cast, fits
 from listener.triton.client import TritonClient
 from listener.triton.split import join, parts
 
@@ -75,7 +76,7 @@ class Model:
                 parts do; `infer_rows` takes these.
             ListenerError: as `TritonClient.infer`.
         """
-        replies = await self._replies(arrays, deadline)
+        replies = await self.infer_parts(arrays, deadline)
         try:
             return stack(replies) if self.spec.max_batch_size == 0 else join(replies)
         except ValueError:
@@ -83,24 +84,19 @@ class Model:
 
     async def infer_rows(self, arrays: Arrays, deadline: float = float("inf")) -> list[dict[str, NDArray[Any]]]:
         """As `infer`, but gives the outputs of each row, without batch dimension; their shapes may differ."""
-        replies = await self._replies(arrays, deadline)
-        if self.spec.max_batch_size == 0:
-            return replies
-        return [_row(reply, index) for reply in replies for index in range(_rows(reply))]
+        return rows_of(await self.infer_parts(arrays, deadline), self.spec)
 
-    async def _replies(self, arrays: Arrays, deadline: float) -> list[dict[str, NDArray[Any]]]:
-        """The answers to each part, or to each row of a model without batching."""
+    async def infer_parts(self, arrays: Arrays, deadline: float = float("inf")) -> list[dict[str, NDArray[Any]]]:
+        """As `infer`, but gives the answers to each part, or to each row of a model without batching."""
         spec = self.spec
         checked = _checked(arrays, spec)
-        if spec.max_batch_size == 0:
-            pieces = [_row(checked, index) for index in range(_rows(checked))]
-        else:
-            pieces = parts(checked, spec.max_batch_size)
+        pieces: Sequence[Arrays]
+        pieces = singles(checked) if spec.max_batch_size == 0 else parts(checked, spec.max_batch_size)
         return await _side_by_side([partial(self._one, spec, piece, deadline) for piece in pieces])
 
     async def _one(self, spec: ModelSpec, arrays: Arrays, deadline: float) -> dict[str, NDArray[Any]]:
         outputs = await self._client.infer(spec, arrays, min(deadline - time.monotonic(), 3600.0))
-        if spec.max_batch_size and any(output.shape[:1] != (_rows(arrays),) for output in outputs.values()):
+        if spec.max_batch_size and any(output.shape[:1] != (row_count(arrays),) for output in outputs.values()):
             raise TritonFailed(f"model {self.name!r} answered with another number of rows than it was sent")
         return outputs
 
@@ -134,7 +130,7 @@ def _checked(arrays: Arrays, spec: ModelSpec) -> dict[str, NDArray[Any]]:
     if absent := [t.name for t in spec.inputs if t.name not in arrays and not t.optional]:
         raise TensorError(f"model {spec.name!r} misses its input {absent[0]!r}")
     checked = {name: _as_tensor(array, known[name]) for name, array in arrays.items()}
-    if len({array.shape[0] for array in checked.values()}) != 1 or _rows(checked) == 0:
+    if len({array.shape[0] for array in checked.values()}) != 1 or row_count(checked) == 0:
         raise TensorError(f"the inputs of model {spec.name!r} do not share one batch dimension of at least 1")
     return checked
 
@@ -146,11 +142,3 @@ def _as_tensor(array: Any, tensor: TensorSpec) -> NDArray[Any]:
             f"input {tensor.name!r} has shape {list(array.shape)}, the model takes {['batch', *tensor.shape]}"
         )
     return np.ascontiguousarray(array)
-
-
-def _rows(arrays: Arrays) -> int:
-    return len(next(iter(arrays.values())))
-
-
-def _row(arrays: Arrays, index: int) -> dict[str, NDArray[Any]]:
-    return {name: array[index, ...] for name, array in arrays.items()}

@@ -39,15 +39,20 @@ def refusal(body: bytes) -> ListenerError:
     ],
 )
 def test_a_media_type_that_is_taken(content_type: str) -> None:
-    instances.check_media_type(content_type)
+    assert instances.is_raw(content_type) is False
+
+
+def test_bytes_are_raw() -> None:
+    assert instances.is_raw("application/octet-stream; charset=binary") is True
+    assert instances.call(b"\0\1", raw=True).instances == [b"\0\1"]
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "image/png", "multipart/form-data; boundary=x", "json", "nope"])
 def test_another_media_type_is_refused(content_type: str) -> None:
     media = content_type.partition(";")[0]
     with pytest.raises(BadRequest) as caught:
-        instances.check_media_type(content_type)
-    assert caught.value.message == f"Content-Type {media!r} is not handled; send application/json"
+        instances.is_raw(content_type)
+    assert caught.value.message.startswith(f"Content-Type {media!r} is not handled; send application/json, or ")
 
 
 # The request
