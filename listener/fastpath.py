@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
 from types import MappingProxyType
+from typing import cast
 
 from listener.contract import instances
 from listener.endpoints import Predict
@@ -141,8 +142,7 @@ class Connection(asyncio.Protocol):
         self._writable: asyncio.Future[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
         self._path.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
