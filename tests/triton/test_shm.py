@@ -259,7 +259,7 @@ async def test_there_are_no_leases_before_it_is_registered_nor_while_suspended(s
 async def test_it_is_registered_once_though_asked_twice_at_a_time(shm: Path) -> None:
     triton = Triton()
     with made(shm) as pool:
-        assert await asyncio.gather(pool.register(triton), pool.register(triton)) == [True, True]
+        assert all(await asyncio.gather(pool.register(triton), pool.register(triton)))
 
 
 async def test_a_refusal_is_said_once_until_triton_agrees(shm: Path, caplog: pytest.LogCaptureFixture) -> None:
