@@ -1,5 +1,7 @@
 """What one start of Triton leaves on a machine: shared memory of its Python stubs, and a folder. Nothing stays behind.
 
+A worker's own shared memory (shm.py) goes the same way.
+
 Triton's Python backend names its regions in /dev/shm after a prefix we choose; the folder, for links and copies that
 Triton is started with, has the same name. A lock file with that prefix is held by us and inherited by Triton and its
 stubs, so it is free exactly when all of them are gone, however they went. Whoever starts next removes what belongs to
@@ -10,33 +12,38 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import mmap
 import os
 import secrets
 import shutil
 import tempfile
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 SHM = Path("/dev/shm")
 _NAME = "listener-py-"
+#: Ends the name of a worker's region (shm.py).
+CLIENT = "_client"
 
 
-class Regions:
-    """Context manager around one start of Triton.
+class Claim:
+    """Context manager around names in shared memory that are removed with their owner, however that ends.
+
+    Args:
+        shm: the folder of shared memory.
 
     Attributes:
-        prefix: for `--backend-config=python,shm-region-prefix-name=`.
-        folder: an empty folder, for us alone.
-        lock: file descriptor that Triton must inherit; None where there is no /dev/shm.
+        prefix: every name in `shm` that begins so goes when the block ends, or when the owner is found dead.
+        lock: file descriptor; the claim lasts while any process has it open. None where there is no shared memory.
     """
 
     def __init__(self, shm: Path = SHM) -> None:
         self._shm = shm
         self.prefix = f"{_NAME}{secrets.token_hex(4)}"
-        self.folder = _folder(self.prefix)
         self.lock: int | None = None
 
-    def __enter__(self) -> Regions:
+    def __enter__(self) -> Self:
         if self._shm.is_dir():
             sweep(self._shm)
             # locked under another name first: a sweep in between would find the lock free and unlink it
@@ -44,7 +51,6 @@ class Regions:
             self.lock = os.open(unlocked, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             unlocked.rename(self._shm / f"{self.prefix}.lock")
-        self.folder.mkdir(mode=0o700)
         return self
 
     def __exit__(
@@ -56,6 +62,24 @@ class Regions:
         _remove(self._shm, self.prefix)
 
 
+class Regions(Claim):
+    """Context manager around one start of Triton, which must inherit `lock`.
+
+    Attributes:
+        prefix: for `--backend-config=python,shm-region-prefix-name=`.
+        folder: an empty folder, for us alone.
+    """
+
+    def __init__(self, shm: Path = SHM) -> None:
+        super().__init__(shm)
+        self.folder = _folder(self.prefix)
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self.folder.mkdir(mode=0o700)
+        return self
+
+
 def sweep(shm: Path = SHM) -> None:
     """Removes what every start left that has ended without doing so."""
     for lock in shm.glob(f"{_NAME}{'[0-9a-f]' * 8}.lock"):  # no other name: its regions could be somebody else's
@@ -63,9 +87,25 @@ def sweep(shm: Path = SHM) -> None:
             descriptor = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                for region in shm.glob(f"{lock.stem}{CLIENT}"):
+                    _empty(region)
                 _remove(shm, lock.stem)
             finally:
                 os.close(descriptor)
+
+
+def _empty(region: Path) -> None:
+    """Gives a dead worker's pages back: Triton, which lives on, has them mapped, and an unlinked file keeps them.
+
+    A hole reads as zeros; a truncated file would kill Triton (SIGBUS) if it still read there for a request that nobody
+    waits for.
+    """
+    with (
+        contextlib.suppress(OSError, ValueError, AttributeError),  # not ours, empty, or not Linux
+        region.open("r+b") as file,
+        mmap.mmap(file.fileno(), 0) as mapped,
+    ):
+        mapped.madvise(mmap.MADV_REMOVE)
 
 
 def _remove(shm: Path, prefix: str) -> None:
