@@ -35,7 +35,18 @@ TESTING_UP_TO = 6
 APART = "triton.backends"
 
 #: bytes <-> nouns <-> arrays: nothing to wait for.
-PURE = ("call", "errors", "tensors", "rows", "triton.split", "triton.freelist", "contract", "contract.instances")
+PURE = (
+    "call",
+    "errors",
+    "tensors",
+    "rows",
+    "triton.split",
+    "triton.freelist",
+    "contract",
+    "contract.instances",
+    "triton.answers",
+    "triton.codec",
+)
 
 #: Who may touch the environment beside settings.py, and why.
 ENVIRONMENT = {
