@@ -114,8 +114,7 @@ class Codec:
                 parts += written
             else:
                 key.append((name, dtype, shape, None))
-                for group in groups:
-                    parts.append(_contents(group[name]))
+                parts += [_contents(group[name]) for group in groups]
         found = tuple(key)
         head = self._heads.get(found)
         if head is None:
@@ -203,7 +202,8 @@ def _shared(name: str, region: Region) -> dict[str, Any]:
 
 def _contents(array: Any) -> bytes | memoryview:
     if array.nbytes < _LARGE:
-        return bytes(array.tobytes())
+        copy: bytes = array.tobytes()
+        return copy
     # through uint8, because memoryview does not know numpy's every dtype
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 

@@ -177,8 +177,7 @@ class _Connection(asyncio.Protocol):
             return await answer
         except BaseException:
             self.abort()
-            if not answer.cancel() and not answer.cancelled():
-                answer.exception()  # looked at, or the loop complains that nobody did
+            answer.cancel()  # if it has failed in the meantime, this spares the complaint that nobody looked at it
             raise
         finally:
             self._answer = None

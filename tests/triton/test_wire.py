@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from typing import Any, TypeAlias
 import pytest
 import uvloop
 
-from listener.triton.wire import Answer, ConnectionLost, ProtocolError, Wire
+from listener.triton.wire import Answer, ConnectionLost, ProtocolError, Wire, _Connection
 
 HEAD = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
 ASK = HEAD % 0
@@ -110,7 +111,8 @@ async def friendly(peer: Peer) -> None:
 
 
 async def silent(peer: Peer) -> None:
-    await peer.reader.read()
+    while await peer.reader.read(1 << 20):
+        pass
 
 
 def saying(*pieces: bytes) -> Script:
@@ -197,17 +199,59 @@ def test_a_large_answer(run: Run) -> None:
     run(main())
 
 
-def test_an_answer_before_the_whole_request(run: Run) -> None:
+REFUSED = b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n"
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_an_answer_before_the_whole_request_ends_the_connection(run: Run, count: int) -> None:
     async def main() -> None:
         async def script(peer: Peer) -> None:
+            if peer.number > 1:
+                return await friendly(peer)
             await peer.reader.readuntil(b"\r\n\r\n")
-            await peer.say(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
-            await asyncio.sleep(0.1)
+            await peer.say(REFUSED)
+            await asyncio.sleep(0.05)
+            return await silent(peer)
 
         async with serving(script) as server:
-            for parts in ([bytes(LARGE)], [bytes(LARGE)] * 5):
-                assert (await server.wire.send(HEAD % (LARGE * len(parts)), parts)).status == 413
-            assert len(server.peers) == 2
+            assert (await server.wire.send(HEAD % (LARGE * count), [bytes(LARGE)] * count)).status == 413
+            assert (await server.wire.send(ASK)).status == 200
+
+    run(main())
+
+
+def test_one_that_comes_between_two_parts_does_so_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_Connection, "resume_writing", lambda connection: None)  # the loop comes to it too late
+
+    async def main() -> None:
+        async def script(peer: Peer) -> None:
+            if peer.number > 1:
+                return await friendly(peer)
+            await peer.reader.readuntil(b"\r\n\r\n")
+            await peer.reader.readexactly(LARGE)
+            await peer.say(REFUSED)
+            return await silent(peer)
+
+        async with serving(script) as server:
+            assert (await server.wire.send(HEAD % (LARGE * 2), [bytes(LARGE)] * 2)).status == 413
+            assert (await server.wire.send(ASK)).status == 200
+
+    run(main())
+
+
+def test_a_part_waits_until_the_one_before_has_gone(run: Run) -> None:
+    async def main() -> None:
+        async def script(peer: Peer) -> None:
+            await server.until(lambda: not server.wire._open)  # reads nothing
+
+        async with serving(script) as server:
+            call = asyncio.create_task(server.wire.send(HEAD % (LARGE * 3), [bytes(LARGE)] * 3))
+            await server.until(lambda: server.open == 1)
+            await asyncio.sleep(0.05)
+            (connection,) = server.wire._open
+            assert 0 < connection._transport.get_write_buffer_size() < LARGE + 1000
+            call.cancel()
+            await asyncio.wait([call])
 
     run(main())
 
@@ -444,6 +488,26 @@ def test_a_place_that_comes_with_the_cancellation_goes_on(run: Run) -> None:
                 await calls[0]
             assert (await calls[1]).body == b"ok"
             assert server.wire._places == 1
+
+    run(main())
+
+
+def test_a_failure_that_comes_with_the_cancellation_is_not_complained_about(run: Run) -> None:
+    async def main() -> None:
+        async def script(peer: Peer) -> None:
+            await server.until(lambda: not server.wire._open)  # reads nothing
+
+        async with serving(script) as server:
+            call = asyncio.create_task(server.wire.send(HEAD % (2 * LARGE), [bytes(LARGE)] * 2))
+            await server.until(lambda: server.open == 1)
+            (connection,) = server.wire._open
+            await server.until(lambda: connection._room is not None)
+            connection.eof_received()  # while the call waits for room, not for the answer
+            call.cancel()
+            await asyncio.wait([call])
+            assert call.cancelled()
+            del call
+            gc.collect()  # a forgotten failure complains when it goes
 
     run(main())
 
