@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import urllib.parse
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from listener.service import Service
 from listener.settings import Settings
 from listener.triton.client import TritonClient
 from listener.triton.model import Model
+from listener.triton.pages import default_size
+from listener.triton.shm import SharedMemory
 
 log = logging.getLogger("listener.app")
 
@@ -36,7 +39,7 @@ async def build(settings: Settings, stack: AsyncExitStack) -> tuple[Node, Readin
         ConfigError: listener.yaml or a handler is wrong.
     """
     service = services.read(Path(settings.service))
-    client = TritonClient(settings.triton_url)
+    client = TritonClient(settings.triton_url, _memory(settings))
     await client.open()
     stack.push_async_callback(client.close)
     pool = Pool(settings.threads)
@@ -54,6 +57,13 @@ async def build(settings: Settings, stack: AsyncExitStack) -> tuple[Node, Readin
     nodes = {name: graph.step(name, handler) for name, handler in handlers.items()}
     readiness = Readiness(client, models, _examples(nodes, handlers), settings.timeout)
     return graph.by_route(nodes, service.default), readiness
+
+
+def _memory(settings: Settings) -> SharedMemory | None:
+    """Shared memory with a Triton on this machine."""
+    if urllib.parse.urlsplit(settings.triton_url).hostname not in ("127.0.0.1", "localhost", "::1"):
+        return None
+    return SharedMemory(default_size(workers=settings.workers))
 
 
 def _close(handler: Handler) -> None:

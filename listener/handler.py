@@ -35,6 +35,8 @@ class Model(Protocol):
 
     async def infer_parts(self, arrays: Arrays, deadline: float = ...) -> list[dict[str, NDArray[Any]]]: ...
 
+    async def infer_checked(self, arrays: dict[str, NDArray[Any]]) -> list[dict[str, NDArray[Any]]]: ...
+
 
 class Handler:
     """Base class of handlers. Without any override it serves a model as it is: JSON in, JSON out.
@@ -91,14 +93,16 @@ class Handler:
             HandlerFailed: a hook raised something else, or gave what the model does not take.
             ListenerError: from the model.
         """
-        batch = self._plain_batch(call) if self._preprocess.is_default else None
-        if batch is None:
-            batch = await self._before(call)
         model = self.models[self.model]
-        try:
-            parts = await model.infer_parts(batch, call.context.deadline)
-        except TensorError as error:
-            raise failed(self._name, "preprocess", error, call.context) from error
+        batch = self._plain_batch(call) if self._preprocess.is_default else None
+        if batch is not None:
+            parts = await model.infer_checked(batch)
+        else:
+            batch = await self._before(call)
+            try:
+                parts = await model.infer_parts(batch, call.context.deadline)
+            except TensorError as error:
+                raise failed(self._name, "preprocess", error, call.context) from error
         if self._postprocess.is_default and (array := plain_output(parts, model.spec)) is not None:
             return Reply(array)
         return Reply(await self._postprocess.each(rows_of(parts, model.spec), call.context, self._pool))

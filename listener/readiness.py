@@ -29,6 +29,8 @@ class Server(Protocol):
 
     async def server_ready(self) -> bool: ...
 
+    async def introduce(self) -> None: ...
+
 
 class RoutedModel(Protocol):
     """A model behind a route."""
@@ -100,6 +102,8 @@ class Readiness:
     async def _prepare(self, models: list[str]) -> list[str]:
         """Reads what is not known yet and warms up what is cold; says what did not work."""
         missing = []
+        if not self._known:
+            await self._server.introduce()
         for name in models:
             if name not in self._known:
                 try:

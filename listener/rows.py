@@ -7,7 +7,10 @@ give None for all others.
 
 from __future__ import annotations
 
+import functools
+import math
 import struct
+import sys
 from collections.abc import Sequence
 from itertools import chain
 from typing import Any
@@ -64,8 +67,7 @@ def from_instances(instances: Sequence[Json], tensor: TensorSpec, booleans: bool
     Returns:
         An array of shape [N, *tensor.shape] and the tensor's dtype, read-only; None = look closer.
     """
-    letter = _LETTERS.get(tensor.datatype)
-    if letter is None:
+    if tensor.datatype not in _LETTERS:
         return None
     if len(instances) == 1 and isinstance(instances[0], bytes):
         return _bytes(instances[0], tensor)
@@ -82,20 +84,24 @@ def from_instances(instances: Sequence[Json], tensor: TensorSpec, booleans: bool
         shape.append(len(level[0]))
         level = list(chain.from_iterable(level))
     try:
-        packed = struct.pack(f"<{len(level)}{letter}", *level)
+        packed = _packer(len(level), tensor.datatype).pack(*level)
     except (struct.error, OverflowError):
         return None
-    return np.frombuffer(packed, NUMPY[tensor.datatype].newbyteorder("<")).reshape(shape)
+    return np.ndarray(shape, NUMPY[tensor.datatype], packed)
+
+
+@functools.lru_cache(256)
+def _packer(count: int, datatype: str) -> struct.Struct:
+    return struct.Struct(f"={count}{_LETTERS[datatype]}")
 
 
 def _bytes(value: bytes, tensor: TensorSpec) -> NDArray[Any] | None:
     if -1 in tensor.shape:
         return None
-    dtype = NUMPY[tensor.datatype].newbyteorder("<")
-    shape = (1, *tensor.shape)
-    if len(value) != dtype.itemsize * int(np.prod(shape, dtype=np.int64)):
+    dtype = NUMPY[tensor.datatype]
+    if len(value) != dtype.itemsize * math.prod(tensor.shape) or sys.byteorder != "little":
         return None
-    return np.frombuffer(value, dtype).reshape(shape)
+    return np.ndarray((1, *tensor.shape), dtype, value)
 
 
 def plain_output(parts: Sequence[Arrays], spec: ModelSpec) -> NDArray[Any] | None:

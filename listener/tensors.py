@@ -61,12 +61,14 @@ class ModelSpec:
 
     Attributes:
         max_batch_size: rows that one call may carry; 0 = the model does not batch, each instance is a call of its own.
+        independent: rows have nothing to do with one another; not so in a sequence model.
     """
 
     name: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     max_batch_size: int
+    independent: bool = True
 
     @property
     def only_input(self) -> TensorSpec | None:
@@ -81,6 +83,7 @@ class ModelSpec:
             inputs=tuple(_tensor(entry) for entry in config.get("input", ())),
             outputs=tuple(_tensor(entry) for entry in config.get("output", ())),
             max_batch_size=int(config.get("max_batch_size", 0)),
+            independent="sequence_batching" not in config,
         )
 
 

@@ -41,6 +41,9 @@ class FakeModel:
     async def infer_parts(self, arrays: Arrays, deadline: float = float("inf")) -> list[Tensors]:
         return [await self.infer(arrays, deadline)]
 
+    async def infer_checked(self, arrays: Tensors) -> list[Tensors]:
+        return [await self.infer(arrays)]
+
 
 def floats(value: Any) -> NDArray[Any]:
     return np.asarray(value, dtype=np.float32)

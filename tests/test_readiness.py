@@ -21,7 +21,7 @@ DOWN = ["Triton is not ready"]
 class FakeServer:
     def __init__(self) -> None:
         self.up: bool | Exception = True
-        self.looks = 0
+        self.looks = self.introduced = 0
 
     async def server_ready(self) -> bool:
         self.looks += 1
@@ -29,6 +29,9 @@ class FakeServer:
         if isinstance(self.up, Exception):
             raise self.up
         return self.up
+
+    async def introduce(self) -> None:
+        self.introduced += 1
 
 
 class FakeModel:

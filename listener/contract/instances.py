@@ -59,7 +59,8 @@ def decode(body: bytes) -> tuple[list[Json], dict[str, Json], dict[str, Json]]:
     extras = _EMPTY
     if len(document) > 1:
         extras = {key: value for key, value in document.items() if key not in ("instances", "parameters")}
-    if b'"b64"' in body or b"\\u" in body:  # nothing to look for in the usual body of numbers
+    # nothing to look for in the usual body of numbers, where no string comes after the list's beginning
+    if body.find(b'"', body.find(b"[")) >= 0 and (b'"b64"' in body or b"\\u" in body):
         instances = [_with_bytes(instance, index, "", 0) for index, instance in enumerate(instances)]
     return instances, parameters, extras
 
@@ -69,7 +70,9 @@ def call(body: bytes, raw: bool = False, **context: Any) -> Call:
     if raw:
         return Call([body], Context(**context))
     instances, parameters, extras = decode(body)
-    booleans = b"true" in body or b"false" in body
+    # one letter of each first: a search for one byte is ten times as fast, and a body of numbers has none of them
+    start = body.find(b"[")
+    booleans = (body.find(b"u", start) >= 0 or body.find(b"s", start) >= 0) and (b"true" in body or b"false" in body)
     return Call(instances, Context(parameters=parameters, extras=extras, **context), booleans)
 
 

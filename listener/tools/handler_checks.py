@@ -46,6 +46,9 @@ class _Offline:
     async def infer_parts(self, arrays: Any, deadline: float = float("inf")) -> NoReturn:
         raise _NeedsModel
 
+    async def infer_checked(self, arrays: Any) -> NoReturn:
+        raise _NeedsModel
+
 
 def import_class(service: Service, route: Route, mistakes: list[str]) -> type[Handler] | None:
     """The class of a route's handler; None after adding to `mistakes`."""

@@ -1,34 +1,38 @@
-"""The connection to Triton: readiness and configuration through tritonclient, inference over one HTTP session.
+"""The connection to Triton: readiness and configuration through tritonclient, inference over connections of our own.
 
-tritonclient encodes and decodes the tensors (OIP v2 with its binary extension); the bytes travel over our own aiohttp
-session, whose statuses and failures are turned into this package's errors in one place.
+Large inputs are written into shared memory and the call names the place; all else travels as bytes. Every status and
+every failure becomes one of this package's errors here.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import urllib.parse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import aiohttp
 import orjson
 from numpy.typing import NDArray
-from tritonclient.http import InferenceServerClient as Codec
-from tritonclient.http import InferInput, InferRequestedOutput
 from tritonclient.http.aio import InferenceServerClient
-from tritonclient.utils import InferenceServerException, np_to_triton_dtype
+from tritonclient.utils import InferenceServerException
 
 from listener.call import Arrays
-from listener.errors import BadRequest, DeadlineExceeded, ListenerError, TritonFailed, Unavailable
+from listener.errors import BadRequest, ListenerError, TritonFailed, Unavailable
 from listener.tensors import ModelSpec
+from listener.triton.codec import Codec, Group
+from listener.triton.placing import place, worth_it
+from listener.triton.shm import SharedMemory
+from listener.triton.wire import Answer, ConnectionLost, ProtocolError, Wire
 
-_HEADER_LENGTH = "Inference-Header-Content-Length"
+_HEADER_LENGTH = "inference-header-content-length"
 #: To Triton, which serves them with a few threads; further calls wait for one.
 _CONNECTIONS = 256
 #: No answer, or none of Triton's; ValueError: not JSON.
 _SILENT = (InferenceServerException, aiohttp.ClientError, TimeoutError, OSError, ValueError)
 _CONTROL_TIMEOUT = 2.0  # seconds for a readiness or configuration call
+_TRIM_EVERY = 60.0  # seconds
 
 
 class TritonClient:
@@ -36,33 +40,43 @@ class TritonClient:
 
     Args:
         url: `http://host:port`.
+        memory: shared with that Triton; None where it is on another machine.
     """
 
-    def __init__(self, url: str) -> None:
-        self._url = url.rstrip("/")
-        self._session: aiohttp.ClientSession | None = None
+    def __init__(self, url: str, memory: SharedMemory | None = None) -> None:
+        parts = urllib.parse.urlsplit(url)
+        self._netloc = parts.netloc
+        self._wire = Wire(parts.hostname or "127.0.0.1", parts.port or 80, _CONNECTIONS)
+        self._memory = memory
         self._control: Any = None
+        self._trimming: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        connector = aiohttp.TCPConnector(limit=_CONNECTIONS, keepalive_timeout=30)
-        # aiohttp would ask for gzip, and Triton would spend its time on it
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            headers={"Accept-Encoding": "identity"},
-            timeout=aiohttp.ClientTimeout(total=None),  # each call has its own
-        )
-        self._control = InferenceServerClient(urllib.parse.urlsplit(self._url).netloc, conn_timeout=_CONTROL_TIMEOUT)
+        self._control = InferenceServerClient(self._netloc, conn_timeout=_CONTROL_TIMEOUT)
+        if self._memory:
+            self._trimming = asyncio.create_task(_trim(self._memory))
 
     async def close(self) -> None:
         """Closes every connection: Triton waits its whole exit timeout for open ones."""
-        if self._session:
-            await self._session.close()
+        if self._trimming:
+            self._trimming.cancel()
+        await self._wire.close()
         if self._control:
             await self._control.close()
+        if self._memory:
+            self._memory.close()
 
     async def server_ready(self) -> bool:
         """Whether Triton answers and says that it is ready; never raises."""
-        return await self._ask(self._control.is_server_ready())
+        ready = await self._ask(self._control.is_server_ready())
+        if self._memory and not ready:
+            self._memory.suspend()
+        return ready
+
+    async def introduce(self) -> None:
+        """What a Triton that has just become ready must be told; never raises."""
+        if self._memory:
+            await self._memory.register(self._control)
 
     async def model_ready(self, name: str) -> bool:
         """Whether some version of the model can be called; never raises."""
@@ -88,48 +102,64 @@ class TritonClient:
         except (*_SILENT, KeyError, TypeError) as error:
             raise Unavailable(f"the configuration of model {name!r} cannot be read from Triton") from error
 
-    async def infer(self, spec: ModelSpec, arrays: Arrays, timeout: float) -> dict[str, NDArray[Any]]:
-        """One inference call.
+    def codec(self, spec: ModelSpec) -> Codec:
+        """Encodes calls of a model for `infer`."""
+        return Codec(spec, self._netloc)
+
+    async def infer(self, model: str, codec: Codec, groups: Sequence[Arrays]) -> dict[str, NDArray[Any]]:
+        """One inference call for some requests as one batch. Whoever waits for it bounds its time.
 
         Args:
-            spec: of the model.
-            arrays: its inputs, batch dimension included where it batches.
-            timeout: seconds.
+            model: its name.
+            codec: of that model.
+            groups: each request's inputs, all with the same names, dtypes and shapes but for the leading batch
+                dimension; without that one where the model does not batch, and then only one group.
 
         Returns:
-            All outputs by name. BYTES come as object arrays of `bytes`.
+            All outputs by name, for the rows of all groups. BYTES come as object arrays of `bytes`.
 
         Raises:
             BadRequest: Triton finds fault with the request.
             Unavailable: Triton cannot be reached, went away, or has the model not ready.
             TritonFailed: Triton answered 5xx or rubbish.
-            DeadlineExceeded: no answer in time.
         """
-        body, header_length = _encode(arrays, [output.name for output in spec.outputs])
-        headers = {"Content-Type": "application/octet-stream", _HEADER_LENGTH: str(header_length)}
-        path = f"{self._url}/v2/models/{urllib.parse.quote(spec.name, safe='')}/infer"
-        status, reply_headers, reply = await self._post(path, body, headers, timeout)
-        if status in (400, 404) and not await self.model_ready(spec.name):
-            raise Unavailable(f"model {spec.name!r} is not ready")  # Triton makes that the caller's fault
-        if status != 200:
-            raise _refusal(spec.name, status, reply)
-        return _decode(spec.name, reply, reply_headers.get(_HEADER_LENGTH))
+        if self._memory and worth_it(groups) and (answer := await self._through_memory(codec, groups, self._memory)):
+            return await self._outcome(model, codec, answer)
+        return await self._outcome(model, codec, await self._exchange(codec, groups))
 
-    async def _post(
-        self, url: str, body: bytes, headers: Mapping[str, str], timeout: float
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        if self._session is None:
-            raise Unavailable("Triton is not connected")
+    async def _through_memory(self, codec: Codec, groups: Sequence[Arrays], memory: SharedMemory) -> Answer | None:
+        """The answer; None where there is no room, or this Triton does not know the region."""
+        with contextlib.ExitStack() as stack:
+            batch, leases = place(groups, memory)
+            if not leases:
+                return None
+            for lease in leases:
+                stack.enter_context(lease)
+            try:
+                answer = await self._exchange(codec, [batch])
+            except BaseException:
+                for lease in leases:
+                    lease.park()  # Triton may read on
+                raise
+        if answer.status in (400, 404) and b"shared memory region" in answer.body:
+            memory.suspend()
+            return None
+        return answer
+
+    async def _exchange(self, codec: Codec, groups: Sequence[Group]) -> Answer:
         try:
-            async with (
-                asyncio.timeout(timeout),
-                self._session.post(url, data=body, headers=headers) as response,
-            ):
-                return response.status, response.headers, await response.read()
-        except TimeoutError:
-            raise DeadlineExceeded("Triton did not answer within the request's time") from None
-        except (aiohttp.ClientError, OSError) as error:
+            return await self._wire.send(*codec.request(groups))
+        except ConnectionLost as error:
             raise Unavailable("Triton cannot be reached") from error
+        except ProtocolError as error:
+            raise TritonFailed("Triton's answer is none of HTTP") from error
+
+    async def _outcome(self, model: str, codec: Codec, answer: Answer) -> dict[str, NDArray[Any]]:
+        if answer.status == 200:
+            return codec.response(answer.body, answer.headers.get(_HEADER_LENGTH))
+        if answer.status in (400, 404) and not await self.model_ready(model):
+            raise Unavailable(f"model {model!r} is not ready")  # Triton makes that the caller's fault
+        raise _refusal(model, answer.status, answer.body)
 
     async def _ask(self, question: Any) -> bool:
         try:
@@ -139,30 +169,10 @@ class TritonClient:
             return False
 
 
-def _encode(arrays: Arrays, outputs: Sequence[str]) -> tuple[bytes, int]:
-    inputs = []
-    for name, array in arrays.items():
-        tensor = InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
-        tensor.set_data_from_numpy(array, binary_data=True)
-        inputs.append(tensor)
-    wanted = [InferRequestedOutput(name, binary_data=True) for name in outputs]
-    body, header_length = Codec.generate_request_body(inputs, outputs=wanted)
-    return bytes(body), len(body) if header_length is None else int(header_length)
-
-
-def _decode(model: str, body: bytes, header_length: str | None) -> dict[str, NDArray[Any]]:
-    try:
-        length = None if header_length is None else int(header_length)
-        result = Codec.parse_response_body(body, header_length=length)
-        outputs = {}
-        for output in result.get_response()["outputs"]:
-            array = result.as_numpy(output["name"])
-            if array is None:
-                raise ValueError(f"output {output['name']!r} has no data")
-            outputs[str(output["name"])] = array
-        return outputs
-    except Exception as error:  # whatever the decoder makes of rubbish, the answer was none
-        raise TritonFailed(f"Triton's answer of model {model!r} cannot be read") from error
+async def _trim(memory: SharedMemory) -> None:
+    while True:
+        await asyncio.sleep(_TRIM_EVERY)
+        memory.trim()
 
 
 def _refusal(model: str, status: int, body: bytes) -> ListenerError:

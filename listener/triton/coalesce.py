@@ -74,7 +74,7 @@ class Coalescer(Generic[Item, Result]):
         """
         if self._closed:
             raise Unavailable("the model is not called any more")
-        waiter = _Waiter[Item, Result](key, item, rows, asyncio.get_running_loop().create_future())
+        waiter: _Waiter[Item, Result] = _Waiter(key, item, rows, asyncio.get_running_loop().create_future())
         queue = self._queues.get(key)
         if queue is None:
             queue = self._queues[key] = deque()

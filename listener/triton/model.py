@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -12,29 +12,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 from listener.call import Arrays
-from listener.errors import TritonFailed, Unavailable
+from listener.errors import DeadlineExceeded, TritonFailed, Unavailable
 from listener.rows import row_count, rows_of, singles, stack
 from listener.tensors import ModelSpec, TensorError, TensorSpec, as_array, cast, fits
 from listener.triton.client import TritonClient
+from listener.triton.coalesce import Coalescer
+from listener.triton.codec import Codec
+from listener.triton.flight import Flight
 from listener.triton.split import join, parts
 
 T = TypeVar("T")
+Tensors = dict[str, NDArray[Any]]
 
-#: Parts of one request that are with Triton at a time: enough to keep it busy, and no more of its connections.
+#: Parts of one request that are with Triton at a time, so that a large one does not keep all others out.
 _AT_ONCE = 8
 
 
 class Model:
-    """One model of the repository.
+    """One model of the repository. Requests that wait for it together travel together (`coalesce.py`).
+
+    Args:
+        name: its name.
+        client: of its Triton.
+        coalesce: whether requests may share a call.
 
     Attributes:
         name: its name.
     """
 
-    def __init__(self, name: str, client: TritonClient) -> None:
+    def __init__(self, name: str, client: TritonClient, coalesce: bool = True) -> None:
         self.name = name
-        self._client = client
+        self._client, self._coalesce = client, coalesce
         self._spec: ModelSpec | None = None
+        self._codec: Codec
+        self._coalescer: Coalescer[Arrays, Tensors] | None = None
 
     @property
     def spec(self) -> ModelSpec:
@@ -59,7 +70,17 @@ class Model:
         Raises:
             Unavailable: Triton does not answer.
         """
-        self._spec = await self._client.spec(self.name)
+        self.know(await self._client.spec(self.name))
+
+    def know(self, spec: ModelSpec) -> None:
+        """Takes the configuration from now on; what waits for the model as it was is refused."""
+        if spec == self._spec:
+            return
+        if self._coalescer:
+            self._coalescer.close()
+        self._spec, self._codec = spec, self._client.codec(spec)
+        shares = self._coalesce and spec.independent and spec.max_batch_size > 1
+        self._coalescer = Coalescer(self._call, spec.max_batch_size, Flight()) if shares else None
 
     async def infer(self, arrays: Arrays, deadline: float = float("inf")) -> dict[str, NDArray[Any]]:
         """Runs the model on a batch; more rows than it takes at a time go out in parts, side by side.
@@ -86,19 +107,40 @@ class Model:
         """As `infer`, but gives the outputs of each row, without batch dimension; their shapes may differ."""
         return rows_of(await self.infer_parts(arrays, deadline), self.spec)
 
-    async def infer_parts(self, arrays: Arrays, deadline: float = float("inf")) -> list[dict[str, NDArray[Any]]]:
+    async def infer_parts(self, arrays: Arrays, deadline: float = float("inf")) -> list[Tensors]:
         """As `infer`, but gives the answers to each part, or to each row of a model without batching."""
-        spec = self.spec
-        checked = _checked(arrays, spec)
-        pieces: Sequence[Arrays]
-        pieces = singles(checked) if spec.max_batch_size == 0 else parts(checked, spec.max_batch_size)
-        return await _side_by_side([partial(self._one, spec, piece, deadline) for piece in pieces])
+        checked = _checked(arrays, self.spec)
+        try:
+            async with asyncio.timeout(None if deadline == float("inf") else deadline - time.monotonic()):
+                return await self.infer_checked(checked)
+        except TimeoutError:
+            raise DeadlineExceeded("Triton did not answer within the request's time") from None
 
-    async def _one(self, spec: ModelSpec, arrays: Arrays, deadline: float) -> dict[str, NDArray[Any]]:
-        outputs = await self._client.infer(spec, arrays, min(deadline - time.monotonic(), 3600.0))
-        if spec.max_batch_size and any(output.shape[:1] != (row_count(arrays),) for output in outputs.values()):
-            raise TritonFailed(f"model {self.name!r} answered with another number of rows than it was sent")
-        return outputs
+    async def infer_checked(self, arrays: Tensors) -> list[Tensors]:
+        """As `infer_parts`, for inputs that are known to be the model's; whoever waits bounds the time."""
+        spec, rows = self.spec, row_count(arrays)
+        if 0 < rows <= spec.max_batch_size:
+            return [await self._one(arrays, rows)]
+        batches = spec.max_batch_size > 0
+        pieces = parts(arrays, spec.max_batch_size) if batches else singles(arrays)
+        return await _side_by_side([partial(self._one, piece, row_count(piece) if batches else 1) for piece in pieces])
+
+    async def _one(self, arrays: Arrays, rows: int) -> Tensors:
+        if self._coalescer is None:
+            return (await self._call([arrays]))[0]
+        return await self._coalescer.infer(_alike(arrays), arrays, rows)
+
+    async def _call(self, groups: Sequence[Arrays]) -> list[Tensors]:
+        """One call to Triton for some requests; the outputs of each."""
+        outputs = await self._client.infer(self.name, self._codec, groups)
+        if self.spec.max_batch_size == 0:
+            return [outputs]
+        counts = [row_count(group) for group in groups]
+        total = sum(counts)
+        for output in outputs.values():
+            if output.shape[:1] != (total,):
+                raise TritonFailed(f"model {self.name!r} answered with another number of rows than it was sent")
+        return [outputs] if len(counts) == 1 else _apart(outputs, counts)
 
 
 async def _side_by_side(calls: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
@@ -121,6 +163,20 @@ async def _side_by_side(calls: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
         await asyncio.gather(*tasks, return_exceptions=True)
         raise
     return [results[index] for index in range(len(calls))]
+
+
+def _alike(arrays: Arrays) -> Hashable:
+    """What requests that share a call have in common."""
+    return tuple([(name, array.dtype.char, array.shape[1:]) for name, array in arrays.items()])
+
+
+def _apart(outputs: Tensors, counts: Sequence[int]) -> list[Tensors]:
+    made, start = [], 0
+    for count in counts:
+        end = start + count
+        made.append({name: array[start:end] for name, array in outputs.items()})
+        start = end
+    return made
 
 
 def _checked(arrays: Arrays, spec: ModelSpec) -> dict[str, NDArray[Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 
 import numpy as np
@@ -13,6 +14,7 @@ from listener.errors import BadRequest, DeadlineExceeded, TritonFailed, Unavaila
 from listener.tensors import ModelSpec, TensorSpec
 from listener.testing import FakeModel, FakeTriton
 from listener.triton.client import TritonClient
+from listener.triton.model import Model
 
 SPEC = ModelSpec("m", (TensorSpec("X", "FP32", (2,)),), (TensorSpec("Y", "FP32", (2,)),), 8)
 ROW = {"X": np.ones((1, 2), np.float32)}
@@ -84,14 +86,14 @@ LENGTH = f"Inference-Header-Content-Length: {len(HEADER)}"
 async def test_each_kind_of_answer_is_an_error_of_ours(reply: bytes, error: type[Exception]) -> None:
     async with answering(reply) as client:
         with pytest.raises(error) as raised:
-            await client.infer(SPEC, ROW, 5)
+            await client.infer("m", client.codec(SPEC), [ROW])
     assert "secret" not in str(raised.value)
     assert "<html>" not in str(raised.value)
 
 
 async def test_a_right_answer_is_read() -> None:
     async with answering(http(200, HEADER + np.array([3, 4], "<f4").tobytes(), LENGTH)) as client:
-        outputs = await client.infer(SPEC, ROW, 5)
+        outputs = await client.infer("m", client.codec(SPEC), [ROW])
     np.testing.assert_array_equal(outputs["Y"], [[3, 4]])
 
 
@@ -101,7 +103,7 @@ async def test_a_refusal_is_the_callers_fault_only_if_the_model_is_ready(ready: 
     fake = FakeTriton({"m": model}, fail_with=400)
     async with fake.running() as url, opened(url) as client:
         with pytest.raises(error):
-            await client.infer(SPEC, ROW, 5)
+            await client.infer("m", client.codec(SPEC), [ROW])
 
 
 async def test_nobody_there() -> None:
@@ -111,7 +113,7 @@ async def test_nobody_there() -> None:
         with pytest.raises(Unavailable):
             await client.spec("m")
         with pytest.raises(Unavailable):
-            await client.infer(SPEC, ROW, 5)
+            await client.infer("m", client.codec(SPEC), [ROW])
 
 
 async def test_silence_ends_at_the_deadline() -> None:
@@ -121,8 +123,10 @@ async def test_silence_ends_at_the_deadline() -> None:
 
     server = await asyncio.start_server(silent, "127.0.0.1", 0)
     async with server, opened(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as client:
+        model = Model("m", client)
+        model.know(SPEC)
         with pytest.raises(DeadlineExceeded):
-            await client.infer(SPEC, ROW, 0.1)
+            await model.infer(ROW, time.monotonic() + 0.1)
 
 
 async def test_a_model_that_triton_does_not_have() -> None:
@@ -135,5 +139,7 @@ async def test_bytes_go_both_ways() -> None:
     model = FakeModel({"X": ("BYTES", [2])}, {"Y": ("BYTES", [2])}, lambda inputs: {"Y": inputs["X"][:, ::-1]})
     async with FakeTriton({"m": model}).running() as url, opened(url) as client:
         spec = await client.spec("m")
-        outputs = await client.infer(spec, {"X": np.array([[b"a", b"\xff\x00"]], dtype=np.object_)}, 5)
+        outputs = await client.infer(
+            "m", client.codec(spec), [{"X": np.array([[b"a", b"\xff\x00"]], dtype=np.object_)}]
+        )
     assert outputs["Y"].tolist() == [[b"\xff\x00", b"a"]]

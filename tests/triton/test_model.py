@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from listener.call import Arrays
 from listener.errors import TritonFailed, Unavailable
 from listener.tensors import ModelSpec, TensorError, TensorSpec
 from listener.triton.client import TritonClient
+from listener.triton.codec import Codec
 from listener.triton.model import Model
 
 
@@ -28,7 +30,8 @@ class Recorder(TritonClient):
     async def spec(self, name: str) -> ModelSpec:
         return self._spec
 
-    async def infer(self, spec: ModelSpec, arrays: Arrays, timeout: float) -> dict[str, NDArray[Any]]:
+    async def infer(self, model: str, codec: Codec, groups: Sequence[Arrays]) -> dict[str, NDArray[Any]]:
+        arrays = groups[0] if len(groups) == 1 else {"X": np.concatenate([group["X"] for group in groups])}
         self.calls.append(arrays["X"].shape)
         if (arrays["X"] == -1).any():
             raise TritonFailed("the model failed")

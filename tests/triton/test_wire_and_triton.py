@@ -102,17 +102,13 @@ def every(rows: int, seed: int, size: int = 5) -> dict[str, Any]:
 
 async def test_every_datatype_comes_back_from_groups(address: str) -> None:
     async with connected(address) as (wire, spec):
-        codec, host = Codec(spec, address), TritonClient(f"http://{address}")
-        await host.open()
+        codec = Codec(spec, address)
         for seed in range(3):
             groups = [every(rows, 10 * seed + rows) for rows in (1, 3, 2)]
             _, outputs = await infer(wire, codec, *groups)
             joined = {name: np.concatenate([group[name] for group in groups]) for name in NUMPY}
-            present = await host.infer(spec, joined, 10)
             for name in NUMPY:
                 np.testing.assert_array_equal(outputs[f"{name}_OUT"], joined[name])
-                np.testing.assert_array_equal(outputs[f"{name}_OUT"], present[f"{name}_OUT"])
-        await host.close()
         assert len(wire._open) == 1
 
 
