@@ -22,9 +22,8 @@ def tables(results: Results) -> str:
         parts.append(f"Goals {goals.UNKNOWN}: {'; '.join(unknown)}.")
     parts.append(table(_CELLS, (_cell(results, key) for key in results.ordered())))
     if results.failed:
-        parts.append(
-            "\n".join(f"* {k.load} at {k.connections}, {k.server}: {why}" for k, why in results.failed.items())
-        )
+        failures = results.failed.items()
+        parts.append("\n".join(f"* {k.load} at {k.connections:,}, {k.server} failed: {why}" for k, why in failures))
     if results.left_out:
         parts.append("\n".join(f"* left out: {why}" for why in results.left_out.values()))
     return "\n\n".join(parts)

@@ -73,6 +73,8 @@ def _load(plan: Plan, load: str, results: Results, say: Callable[[str], None]) -
                     _turn(plan, started[name], Key(load, connections, name), results, say)
         if plan.alone and listener:
             alone.memory(results, listener, say)
+        for server in started.values():
+            server.ask_to_stop()
 
 
 def turned(names: list[str], turn: int) -> list[str]:
