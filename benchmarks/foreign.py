@@ -7,6 +7,7 @@ which is kept until its requirements change.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -72,7 +73,9 @@ def install(name: str, folder: Path) -> Path:
     try:
         venv.create(home, with_pip=True)
         argv = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(requirements)]
-        subprocess.run(argv, check=True, capture_output=True, text=True, timeout=_INSTALLATION)
+        # what stands on a PYTHONPATH would count as installed
+        env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        subprocess.run(argv, check=True, capture_output=True, text=True, timeout=_INSTALLATION, env=env)
     except subprocess.CalledProcessError as error:
         raise LeftOut(f"{name} cannot be installed: {_last(error.stderr)}") from None
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -105,7 +105,8 @@ def _alone(results: Results) -> Iterator[Judged]:
     yield Judged("idle CPU of the listener", IDLE_CPU_PERCENT, False, " %", spread(figures.get(IDLE_CPU, [])))
     rss = figures.get(WORKER_RSS, [])
     # the largest: a worker that has served large bodies counts
-    yield Judged("RSS of a worker after load", WORKER_RSS_MB, False, " MB", spread([max(rss)] if rss else []))
+    by_load = f"by load: {', '.join(f'{one:.0f}' for one in rss)}" if rss else ""
+    yield Judged("RSS of a worker after load", WORKER_RSS_MB, False, " MB", spread(sorted(rss)[-1:]), by_load)
     start = [a + b for a, b in zip(figures.get(IMPORT, []), figures.get(FIRST_HEALTH, []), strict=False)]
     yield Judged("import listener, and first health answer", START_S, False, " s", spread(start))
 

@@ -17,7 +17,7 @@ def tables(results: Results) -> str:
     judged = goals.judge(results)
     unknown = [one.name for one in judged if one.verdict == goals.UNKNOWN]
     known = [_goal(one) for one in judged if one.name not in unknown]
-    parts = [table(("goal", "wanted", "median [min, max]", "verdict"), known)]
+    parts = [table(("goal", "wanted", "median [min, max]", "verdict"), known)] if known else []
     if unknown:
         parts.append(f"Goals {goals.UNKNOWN}: {'; '.join(unknown)}.")
     parts.append(table(_CELLS, (_cell(results, key) for key in results.ordered())))

@@ -127,6 +127,8 @@ def measure(server: Server, connections: int, seconds: float, warm_up: float) ->
     before = server.cpu()
     run = server.drive(connections, seconds)
     used = server.cpu().since(before)
+    if not run.requests:  # which a short warm-up may end with
+        raise CellFailed("under load: no answer at all")
     server.check()
     return Measured(
         run.requests / run.seconds,

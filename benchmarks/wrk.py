@@ -65,7 +65,7 @@ def run(url: str, folder: Path, bodies: int, connections: int, seconds: float) -
     would take a core from the servers.
 
     Raises:
-        CellFailed: any answer was an error, or none came.
+        CellFailed: any answer was an error.
     """
     count = ["-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", _TIMEOUT]
     argv = [program(), *count, "-s", str(SCRIPT), url, "--", str(folder), str(bodies)]
@@ -82,7 +82,7 @@ def parse(output: str) -> Run:
     """Reads the line that wrk.lua prints.
 
     Raises:
-        CellFailed: it is missing, or it counts errors or no answers.
+        CellFailed: it is missing, or it counts errors.
     """
     line = next((line for line in output.splitlines() if line.startswith("summary ")), None)
     if line is None:
@@ -91,6 +91,4 @@ def parse(output: str) -> Run:
     errors = [f"{summary[key]} {words}" for key, words in _ERRORS.items() if summary[key]]
     if errors:
         raise CellFailed(f"under load: {', '.join(errors)}")
-    if not summary["requests"]:
-        raise CellFailed("under load: no answer at all")
     return Run(summary["requests"], summary["duration_us"] / 1e6, summary["p50_us"] / 1e3, summary["p99_us"] / 1e3)

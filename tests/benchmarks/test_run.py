@@ -7,12 +7,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import cast
 
 import pytest
 
-from benchmarks import cpu, foreign, goals, rounds, servers
-from benchmarks.processes import ROOT, environment
+from benchmarks import cpu, foreign, goals, rounds, servers, wrk
+from benchmarks.processes import ROOT, CellFailed, environment
+from benchmarks.results import Measured
 from benchmarks.rounds import Plan, turned
+from benchmarks.servers import Server
 
 
 def plan(*names: str) -> Plan:
@@ -78,6 +81,36 @@ def test_cpu_time_of_this_process_grows() -> None:
         sum(range(10_000))
     assert cpu.measure(os.getpid()).triton == 0
     assert cpu.rss_mb(os.getpid()) > 10
+
+
+class Scripted:
+    """A server whose runs are given, in place of one that wrk loads."""
+
+    def __init__(self, *runs: wrk.Run) -> None:
+        self.runs, self.checks, self.used = list(runs), 0, 0.0
+
+    def check(self) -> None:
+        self.checks += 1
+
+    def drive(self, connections: int, seconds: float) -> wrk.Run:
+        self.used += 1.0
+        return self.runs.pop(0)
+
+    def cpu(self) -> cpu.Cpu:
+        return cpu.Cpu(self.used, 2 * self.used)
+
+
+def test_a_turn_is_checked_twice_and_leaves_the_warm_up_out() -> None:
+    server = Scripted(wrk.Run(0, 1.0, 0, 0), wrk.Run(1000, 2.0, 1.5, 3.0))
+    found = rounds.measure(cast(Server, server), connections=8, seconds=2, warm_up=1)
+    assert found == Measured(rps=500.0, p50_ms=1.5, p99_ms=3.0, server_cpu_us=1000.0, triton_cpu_us=2000.0)
+    assert server.checks == 2
+
+
+def test_a_measurement_without_an_answer_fails_the_cell() -> None:
+    server = Scripted(wrk.Run(5, 1.0, 1, 1), wrk.Run(0, 2.0, 0, 0))
+    with pytest.raises(CellFailed, match="no answer at all"):
+        rounds.measure(cast(Server, server), connections=8, seconds=2, warm_up=1)
 
 
 @pytest.mark.triton
