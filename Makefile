@@ -5,7 +5,7 @@ PORT   ?= $(or $(AIP_HTTP_PORT),8080)
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-long check fix model clean
+.PHONY: help install run test test-long check fix model bench bench-quick clean
 
 help: ## list the verbs
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -16,7 +16,7 @@ $(STAMP): setup.cfg pyproject.toml
 	@$(PYTHON) tools/preflight.py
 	@$(VENV)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@echo "installing into $(VENV) (a minute the first time)"
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[local,images,tools,train,test]'
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[local,images,tools,train,test,bench]'
 	@touch $@
 
 run: install ## Triton and the listener on PORT (8080)
@@ -40,5 +40,11 @@ fix: install ## what lint and format can mend by themselves
 model: install ## trains the sample model anew
 	@$(VENV)/bin/python tools/train_digits.py
 
+bench: install ## the listener against direct Triton and others, half an hour; writes benchmarks/RESULTS.md
+	@$(VENV)/bin/python -m benchmarks full
+
+bench-quick: install ## the listener against direct Triton, five minutes; prints only. BENCH_JSON=FILE writes the figures
+	@$(VENV)/bin/python -m benchmarks quick
+
 clean: ## removes the virtual environment and caches
-	@rm -rf $(VENV) .venv-* .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+	@rm -rf $(VENV) .venv-* benchmarks/.venvs benchmarks/.work .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
