@@ -35,7 +35,7 @@ TESTING_UP_TO = 6
 APART = "triton.backends"
 
 #: bytes <-> nouns <-> arrays: nothing to wait for.
-PURE = ("call", "errors", "tensors", "triton.split", "contract", "contract.instances")
+PURE = ("call", "errors", "tensors", "triton.flight", "triton.split", "contract", "contract.instances")
 
 #: Who may touch the environment beside settings.py, and why.
 ENVIRONMENT = {
