@@ -46,6 +46,7 @@ PURE = (
     "contract.instances",
     "triton.answers",
     "triton.codec",
+    "triton.flight",
 )
 
 #: Who may touch the environment beside settings.py, and why.

@@ -23,7 +23,7 @@ _SHORTEST, _LONGEST = 1, 64
 #: The rate of two windows in a row that says that load or model are others than at the last trial, and how long the
 #: next trial waits then: shorter would let a load that is never the same cost too much.
 _OTHER = 1.3
-_AFTER_OTHER = 8
+_AFTER_OTHER = 4
 
 
 class _Phase(enum.Enum):
