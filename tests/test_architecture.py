@@ -23,7 +23,7 @@ FLOORS: dict[int, str] = {
     1: "tensors rows pool triton",
     2: "handler loader",
     3: "graph",
-    4: "contract gate readiness",
+    4: "contract gate heads readiness",
     5: "middleware endpoints fastpath",
     6: "app assembly worker",
     7: "workers cli __main__",
@@ -35,7 +35,7 @@ TESTING_UP_TO = 6
 APART = "triton.backends"
 
 #: bytes <-> nouns <-> arrays: nothing to wait for.
-PURE = ("call", "errors", "tensors", "rows", "triton.split", "contract", "contract.instances")
+PURE = ("call", "errors", "tensors", "rows", "triton.split", "contract", "contract.instances", "heads")
 
 #: Who may touch the environment beside settings.py, and why.
 ENVIRONMENT = {
