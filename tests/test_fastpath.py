@@ -470,7 +470,12 @@ async def test_damaged_requests_get_the_same_answer_on_both_ways() -> None:
         async def compare(request: bytes) -> None:
             async with few:
                 ours, theirs = await asyncio.gather(everything(fast, request), everything(twin, request))
-            assert comparable(ours) == comparable(theirs), request
+            expected, got = comparable(theirs), comparable(ours)
+            if expected and expected[-1][1]["content-type"] != "application/json":
+                # its parser found a mistake, which it quotes with what lies around it; and what was right before the
+                # mistake it answers only if that came in another packet
+                expected, got = [(last[0], last[1]["content-type"]) for last in (expected[-1], got[-1])]
+            assert got == expected, request
 
         few = asyncio.Semaphore(25)
         await asyncio.gather(*(compare(damaged()) for _ in range(250)))
