@@ -137,7 +137,7 @@ async def serving(listener: Listener, listening: socket.socket) -> AsyncIterator
         yield
     finally:
         server.close()
-        fast.close()
+        await fast.close()
         await behind.cleanup()
 
 

@@ -5,49 +5,32 @@ predict route, HTTP/1.1, a Content-Length, nothing unusual in the head. The firs
 connection for good, bytes and all; so there is one HTTP parser for everything odd, and it is not ours. What a
 prediction is (`endpoints.Predict`) is the same on both ways, and so is what an error looks like.
 
-Figures: benchmarks/profile.md.
+Why, and what it saves: docs/adr/0008-fast-path.md.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
+import logging
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from email.utils import formatdate
 from http import HTTPStatus
-from types import MappingProxyType
 from typing import cast
 
 from listener.contract import instances
 from listener.endpoints import Predict
 from listener.gate import Phase
+from listener.heads import LONGEST, Head, Heads
 from listener.middleware import REQUEST_ID_HEADER, refusal, request_id
 
-#: Token, colon, visible ASCII: no folded lines, no control characters, no blanks before the colon.
-_LINES = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e]*\r\n)+\r\n")
-_DIGITS = re.compile(r"[0-9]{1,12}")
-#: These change how a message is read; whoever sends them talks to aiohttp.
-_UNUSUAL = frozenset({"transfer-encoding", "content-encoding", "expect", "upgrade", "trailer", "te"})
-_LONGEST_HEAD = 8192
-_KNOWN_HEADS = 512
+log = logging.getLogger("listener.http")
+
 _IDLE = 75.0  # seconds; as aiohttp's
 _SWEEP = 15.0
-_READ_AHEAD = 65536  # bytes of later requests kept while one is answered
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """A request's head.
-
-    Attributes:
-        headers: names in lower case.
-        length: of the body, in bytes.
-    """
-
-    headers: Mapping[str, str]
-    length: int
+_LINGER = 5.0  # seconds in which the rest of a refused body is read and thrown away
+_PATIENCE = 1.0  # seconds that a stop waits for clients to take their answers; as aiohttp's
+_READ_AHEAD = 65536  # bytes of later requests; with more of them, no more is read while one is answered
 
 
 class FastPath:
@@ -62,10 +45,8 @@ class FastPath:
 
     def __init__(self, predict: Predict, route: str, max_body: int, fallback: Callable[[], asyncio.Protocol]) -> None:
         self.predict, self.route, self.fallback = predict, route, fallback
-        self.start = f"POST {route} HTTP/1.1\r\n".encode()
+        self.heads = Heads(route, max_body)
         self.connections: set[Connection] = set()
-        self._max_body = max_body
-        self._heads: dict[bytes, Head | None] = {}
         self._sweeper: asyncio.TimerHandle | None = None
         self._second, self._date = 0, b""
 
@@ -73,31 +54,6 @@ class FastPath:
         if self._sweeper is None:
             self._sweeper = asyncio.get_running_loop().call_later(_SWEEP, self._sweep)
         return Connection(self)
-
-    def head(self, raw: bytes) -> Head | None:
-        """A head that this path takes, with its blank line; None = it is for aiohttp."""
-        try:
-            return self._heads[raw]
-        except KeyError:
-            if len(self._heads) >= _KNOWN_HEADS:
-                self._heads.clear()
-            head = self._heads[raw] = self._parsed(raw)
-            return head
-
-    def _parsed(self, raw: bytes) -> Head | None:
-        lines = raw[len(self.start) :]
-        if not raw.startswith(self.start) or not _LINES.fullmatch(lines):
-            return None
-        pairs = [line.partition(":") for line in lines[:-4].decode("ascii").split("\r\n")]
-        headers = {name.lower(): value.strip(" \t") for name, _, value in pairs}
-        if len(headers) != len(pairs) or not _UNUSUAL.isdisjoint(headers) or "host" not in headers:
-            return None
-        if headers.get("connection", "keep-alive").lower() != "keep-alive":
-            return None
-        length = headers.get("content-length", "")
-        if not _DIGITS.fullmatch(length) or not 0 < int(length) <= self._max_body:
-            return None
-        return Head(MappingProxyType(headers), int(length))
 
     def date(self) -> bytes:
         """The Date header's value (RFC 9110, section 6.6.1), made once a second."""
@@ -109,36 +65,40 @@ class FastPath:
     def _sweep(self) -> None:
         """Closes connections that have been idle for long."""
         loop = asyncio.get_running_loop()
-        oldest = loop.time() - _IDLE
-        for connection in [c for c in self.connections if c.idle_since is not None and c.idle_since < oldest]:
-            connection.close()
+        for connection in list(self.connections):
+            connection.sweep(loop.time() - _IDLE)
         self._sweeper = loop.call_later(_SWEEP, self._sweep) if self.connections else None
 
-    def close(self) -> None:
-        """Closes every connection; to be called after the drain."""
+    async def close(self) -> None:
+        """Closes every connection; to be called after the drain. Clients get a moment to take their answers."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + _PATIENCE
+        while self.connections and loop.time() < end:
+            for connection in list(self.connections):
+                connection.close()
+            await asyncio.sleep(0.01)
         for connection in list(self.connections):
-            connection.close()
+            connection.abort()
         if self._sweeper:
             self._sweeper.cancel()
 
 
 class Connection(asyncio.Protocol):
-    """One client's connection: a request at a time, in order.
-
-    Attributes:
-        idle_since: the loop's time since which nothing is being answered; None = a request is inside.
-    """
+    """One client's connection: a request at a time, in order."""
 
     def __init__(self, path: FastPath) -> None:
         self._path = path
         self._loop = asyncio.get_running_loop()
-        self.idle_since: float | None = self._loop.time()
         self._transport: asyncio.Transport
         self._task: asyncio.Task[None] | None = None
+        self._idle_since: float | None = self._loop.time()  # None = a request is inside
+        self._unsent = 0  # bytes, at the last sweep
         self._chunks: list[bytes] = []  # of the body
         self._missing = 0  # bytes of it
+        self._unwanted = False  # it has been refused, the rest is thrown away
         self._whole: asyncio.Future[None] | None = None
         self._rest = b""  # what came after, or a head's beginning
+        self._paused = False  # reading is
         self._writable: asyncio.Future[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -155,10 +115,10 @@ class Connection(asyncio.Protocol):
             self._body(data)
         elif self._task:
             self._rest += data
-            if len(self._rest) > _READ_AHEAD:
-                self._transport.pause_reading()
         else:
             self._begin(self._rest + data if self._rest else data)
+        if len(self._rest) > _READ_AHEAD:
+            self._flow()
 
     def pause_writing(self) -> None:
         self._writable = self._loop.create_future()
@@ -168,34 +128,48 @@ class Connection(asyncio.Protocol):
             self._writable.set_result(None)
         self._writable = None
 
+    def sweep(self, oldest: float) -> None:
+        """Closes the connection if nothing has come or gone since `oldest`; breaks it off if that was not enough."""
+        unsent = self._transport.get_write_buffer_size()
+        if unsent != self._unsent:  # somebody is reading, however slowly
+            self._unsent = unsent
+        elif self._transport.is_closing():
+            self.abort()
+        elif self._idle_since is not None and self._idle_since < oldest:
+            self.close()
+
     def close(self) -> None:
         self._transport.close()
+
+    def abort(self) -> None:
+        self._transport.abort()
 
     def _begin(self, data: bytes) -> None:
         """A new request, from its first byte on."""
         end = data.find(b"\r\n\r\n") + 4
         if end < 4:
-            start = self._path.start
-            if len(data) < _LONGEST_HEAD and data[: len(start)] == start[: len(data)]:
+            if self._path.heads.may_become(data):
                 self._rest = data  # the head goes on
             else:
                 self._hand_over(data)
             return
-        head = self._path.head(data[:end]) if end <= _LONGEST_HEAD else None
+        head = self._path.heads.read(data[:end]) if end <= LONGEST else None
         if head is None:
             self._hand_over(data)
             return
         self._rest = b""
         self._missing = head.length
-        self._body(data[end:])
-        self.idle_since = None
-        self._task = self._loop.create_task(self._answer(head))
+        if len(data) > end:
+            self._body(data[end:])
+        self._idle_since = None
+        self._task = self._loop.create_task(self._serve(head))
 
     def _body(self, data: bytes) -> None:
         if len(data) > self._missing:
             self._rest = data[self._missing :]
             data = data[: self._missing]
-        self._chunks.append(data)
+        if not self._unwanted:
+            self._chunks.append(data)
         self._missing -= len(data)
         if not self._missing and self._whole and not self._whole.done():
             self._whole.set_result(None)
@@ -206,7 +180,19 @@ class Connection(asyncio.Protocol):
             await self._whole
         return self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
 
-    async def _answer(self, head: Head) -> None:
+    async def _serve(self, head: Head) -> None:
+        """Whatever goes wrong around a request ends its connection; nobody shall wait for an answer in vain."""
+        try:
+            self._next(await self._answer(head))
+        except Exception as error:
+            log.error("a connection failed", exc_info=error)
+            self.abort()
+        except BaseException:
+            self.abort()
+            raise
+
+    async def _answer(self, head: Head) -> bool:
+        """Gives whether it is the connection's last one."""
         path = self._path
         identifier = request_id(head.headers.get("x-request-id", ""))
         status, retry = b"200 OK", b""
@@ -215,18 +201,30 @@ class Connection(asyncio.Protocol):
         except Exception as error:
             told = refusal(error, identifier, path.route)
             body = instances.encode_error(told)
-            status = b"%d %b" % (told.status, HTTPStatus(told.status).phrase.encode())
+            status = _status(told.status)
             retry = b"" if told.retry_after is None else b"Retry-After: %d\r\n" % told.retry_after
-        # whose body has not come yet is not read any more; and a drain lets clients go
-        last = self._missing > 0 or path.predict.gate.phase is not Phase.READY
+        last = path.predict.gate.phase is not Phase.READY  # a drain lets clients go
         self._write(
             b"HTTP/1.1 %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%b: %b\r\n%bDate: %b\r\n%b\r\n"
             % (status, len(body), _ID, identifier.encode(), retry, path.date(), _CLOSE if last else b""),
             body,
         )
+        if self._missing:
+            last = not await self._rest_of_body() or last
         if self._writable:
+            self._idle_since = self._loop.time()
             await self._writable
-        self._next(last)
+        return last
+
+    async def _rest_of_body(self) -> bool:
+        """Reads what a refused client still sends: closing at once may cost it its answer. Gives whether all came."""
+        self._unwanted, self._chunks = True, []
+        try:
+            async with asyncio.timeout(_LINGER):
+                await self._read()
+        except TimeoutError:
+            return False
+        return True
 
     def _write(self, head: bytes, body: bytes) -> None:
         if len(body) < _READ_AHEAD:
@@ -236,22 +234,45 @@ class Connection(asyncio.Protocol):
             self._transport.write(body)
 
     def _next(self, last: bool) -> None:
-        self._task, self._whole, self._chunks = None, None, []
-        self.idle_since = self._loop.time()
+        self._task, self._whole, self._chunks, self._unwanted = None, None, [], False
+        self._idle_since = self._loop.time()
         if last:
             self._transport.close()
         elif self._rest:
-            rest, self._rest = self._rest, b""
+            self._pipelined()
+
+    def _pipelined(self) -> None:
+        rest, self._rest = self._rest, b""
+        self._begin(rest)
+        self._flow()
+
+    def _flow(self) -> None:
+        """Nothing more is read while much of what a client sent ahead still lies here."""
+        full = len(self._rest) > _READ_AHEAD
+        if full == self._paused:
+            return
+        self._paused = full
+        if full:
+            self._transport.pause_reading()
+        else:
             self._transport.resume_reading()
-            self._begin(rest)
 
     def _hand_over(self, data: bytes) -> None:
         """From here on the connection is aiohttp's."""
+        self._rest = b""
+        self._flow()  # aiohttp would not know that reading is paused
         self._path.connections.discard(self)
         successor = self._path.fallback()
         self._transport.set_protocol(successor)
         successor.connection_made(self._transport)
         successor.data_received(data)
+
+
+def _status(number: int) -> bytes:
+    try:
+        return b"%d %b" % (number, HTTPStatus(number).phrase.encode())
+    except ValueError:  # a handler's own error may say anything
+        return b"%d " % number
 
 
 _ID = REQUEST_ID_HEADER.encode()

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from listener.call import Arrays, Json
-from listener.tensors import NUMPY, ModelSpec, TensorError, TensorSpec, as_array, dims
+from listener.tensors import NUMPY, ModelSpec, TensorError, TensorSpec, as_array, dims, printable
 
 #: struct's letters; it refuses what is no number, too large, or no whole number where one is wanted.
 _LETTERS = {
@@ -96,7 +96,7 @@ def _packer(count: int, datatype: str) -> struct.Struct:
 
 
 def _bytes(value: bytes, tensor: TensorSpec) -> NDArray[Any] | None:
-    if -1 in tensor.shape:
+    if -1 in tensor.shape or not value:
         return None
     dtype = NUMPY[tensor.datatype]
     if len(value) != dtype.itemsize * math.prod(tensor.shape) or sys.byteorder != "little":
@@ -109,7 +109,7 @@ def plain_output(parts: Sequence[Arrays], spec: ModelSpec) -> NDArray[Any] | Non
     if len(parts) != 1 or len(parts[0]) != 1 or spec.max_batch_size == 0:
         return None
     (array,) = parts[0].values()
-    return None if array.dtype.kind == "O" else array
+    return None if array.dtype.kind == "O" else printable(array)
 
 
 def rows_of(parts: Sequence[Arrays], spec: ModelSpec) -> list[dict[str, NDArray[Any]]]:

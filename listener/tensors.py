@@ -176,10 +176,18 @@ def cast(array: NDArray[Any], spec: TensorSpec) -> NDArray[Any]:
 
 
 def to_json(array: NDArray[Any]) -> Json:
-    """An array as plain Python: text for BYTES that are UTF-8, `{"b64": ...}` for those that are not."""
+    """An array as the encoder takes it: BYTES that are UTF-8 as text, others as `{"b64": ...}`, numbers as an array.
+
+    Numbers stay in their datatype, as a list of Python's would turn the 0.1 of an FP32 into 0.10000000149011612.
+    """
     if array.dtype == np.object_:
         return _texts(array.tolist())
-    return array.tolist()
+    return printable(array)[()]  # a scalar, if there are no dimensions
+
+
+def printable(array: NDArray[Any]) -> NDArray[Any]:
+    """Numbers as the encoder prints them in the shortest form of their datatype; it prints FP16 as if it were FP32."""
+    return array.astype(np.str_).astype(np.float64) if array.dtype == np.float16 else array
 
 
 def _texts(value: Any) -> Json:

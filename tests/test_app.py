@@ -45,6 +45,11 @@ class Unencodable(Handler):
         return object()
 
 
+class Length(Handler):
+    def preprocess(self, instance):
+        return {"X": [float(len(instance)), float(instance[0])]}
+
+
 class Short(Handler):
     async def predict(self, call: Call) -> Reply:
         return Reply(call.instances[:-1])
@@ -56,6 +61,7 @@ routes:
   plain: {model: twice}
   unencodable: {handler: "things:Unencodable"}
   short: {handler: "things:Short", model: twice}
+  length: {handler: "things:Length", model: twice}
 """
 
 
@@ -115,6 +121,43 @@ async def test_bytes_stand_for_a_tensor(http: aiohttp.ClientSession, url: str) -
     raw = base64.b64encode(np.array([1.5, 2.5], "<f4").tobytes()).decode()
     body = {"instances": [{"X": {"b64": raw}}], "parameters": {"model": "plain"}}
     assert await predict(http, url, body) == (200, {"predictions": [[3.0, 5.0]]})
+
+
+async def raw_body(url: str, body: bytes) -> tuple[int, Any]:
+    headers = {"Content-Type": "application/octet-stream"}
+    async with aiohttp.ClientSession() as http, http.post(url, data=body, headers=headers) as answer:
+        return answer.status, await answer.json()
+
+
+async def test_a_raw_body_is_one_instance(fake: FakeTriton, service: Path) -> None:
+    for default, sent, expected in [
+        ("plain", np.array([0.1, 2.5], "<f4").tobytes(), [0.2, 5.0]),
+        ("length", b"\xff{}", [6.0, 510.0]),
+    ]:
+        (service / "listener.yaml").write_text(SERVICE.replace("default: doubled", f"default: {default}"))
+        async with fake.running() as triton, listening(service, triton, max_body=4096) as url:
+            await until_ready(url)
+            assert await raw_body(f"{url}/predict", sent) == (200, {"predictions": [expected]})
+            assert (await raw_body(f"{url}/predict", b"x" * 5000))[0] == 413
+            if default == "plain":
+                sentence = "instances[0]: input 'X': 3 bytes do not make FP32 [2]"
+                assert await raw_body(f"{url}/predict", b"abc") == (400, {"error": sentence})
+
+
+@pytest.mark.parametrize("batch", [64, 2, 0], ids=["one part", "parts", "no batching"])
+@pytest.mark.parametrize("outputs", [1, 2])
+@pytest.mark.parametrize("datatype", ["FP16", "FP32", "FP64"])
+async def test_numbers_are_printed_in_their_shortest_form(
+    http: aiohttp.ClientSession, tmp_path: Path, batch: int, outputs: int, datatype: str
+) -> None:
+    shape = {name: (datatype, [2]) for name in "YZ"[:outputs]}
+    model = FakeModel({"X": (datatype, [2])}, shape, lambda given: dict.fromkeys(shape, given["X"]), batch)
+    (tmp_path / "listener.yaml").write_text("default: m\nroutes:\n  m: {model: m}\n")
+    async with FakeTriton({"m": model}).running() as triton, listening(tmp_path, triton) as url:
+        await until_ready(url)
+        async with http.post(f"{url}/predict", json={"instances": [[0.1, 2]] * 3}) as answer:
+            row = "[0.1,2.0]" if outputs == 1 else '{"Y":[0.1,2.0],"Z":[0.1,2.0]}'
+            assert await answer.text() == f'{{"predictions":[{row},{row},{row}]}}'
 
 
 async def test_the_context_reaches_the_handler(http: aiohttp.ClientSession, url: str) -> None:

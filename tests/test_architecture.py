@@ -23,7 +23,7 @@ FLOORS: dict[int, str] = {
     1: "tensors rows pool triton",
     2: "handler loader",
     3: "graph",
-    4: "contract gate readiness",
+    4: "contract gate heads readiness",
     5: "middleware endpoints fastpath",
     6: "app assembly worker",
     7: "workers cli __main__",
@@ -47,6 +47,7 @@ PURE = (
     "triton.answers",
     "triton.codec",
     "triton.flight",
+    "heads",
 )
 
 #: Who may touch the environment beside settings.py, and why.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
+from listener.call import Reply
+from listener.contract.instances import encode
 from listener.rows import stack
 from listener.tensors import NUMPY, ModelSpec, TensorError, TensorSpec, fits, from_instance, from_json, to_json
 
@@ -214,9 +218,31 @@ def test_bytes_that_are_text_come_out_as_text() -> None:
     assert to_json(array) == [["ä", {"b64": base64.b64encode(b"\xff\x00").decode()}], ["", "str"]]
 
 
-@given(tensors().filter(lambda given_tensor: given_tensor[0] != "BYTES"))
-def test_numbers_come_out_as_numpy_lists_them(given_tensor: tuple[str, NDArray[Any]]) -> None:
-    assert to_json(given_tensor[1]) == given_tensor[1].tolist()
+@given(tensors().filter(lambda given_tensor: given_tensor[0] != "BYTES"), st.booleans())
+def test_numbers_come_out_in_the_shortest_form_that_gives_them_back(
+    given_tensor: tuple[str, NDArray[Any]], turned: bool
+) -> None:
+    datatype, array = given_tensor
+    array = array.T if turned else array
+    (said,) = orjson.loads(encode(Reply([to_json(array)])))["predictions"]
+    back = np.asarray(said)
+    assert np.array_equal(back.astype(array.dtype).reshape(array.shape), array)
+    if datatype in FLOAT:  # numpy's text is the shortest, too
+        assert back.ravel().tolist() == array.astype(np.str_).astype(np.float64).ravel().tolist()
+
+
+@pytest.mark.parametrize("datatype", FLOAT)
+@pytest.mark.parametrize("view", [lambda a: a, lambda a: a[0], lambda a: a[0, 0], lambda a: a.T, lambda a: a[::2]])
+def test_a_tenth_is_0_1_in_every_datatype(datatype: str, view: Callable[[NDArray[Any]], NDArray[Any]]) -> None:
+    array = view(np.full((4, 2), 0.1, NUMPY[datatype]))
+    text = encode(Reply([to_json(np.asarray(array))])).decode()
+    assert set(re.findall(r"[\d.]+", text)) == {"0.1"}
+
+
+@pytest.mark.parametrize("datatype", FLOAT)
+def test_what_json_has_no_word_for_comes_out_as_null(datatype: str) -> None:
+    array = np.array([np.nan, np.inf, -np.inf], NUMPY[datatype])
+    assert encode(Reply([to_json(array), to_json(array[0, ...])])) == b'{"predictions":[[null,null,null],null]}'
 
 
 def test_a_scalar_comes_out_bare() -> None:

@@ -91,9 +91,12 @@ def encode_error(error: ListenerError) -> bytes:
 
 
 def _listed(value: Any) -> Json:
-    """Arrays that orjson leaves to us: views with gaps, such as one column of a matrix."""
+    """Arrays that orjson leaves to us: without dimensions, or views with gaps, such as one column of a matrix."""
     if type(value).__module__ == "numpy" and hasattr(value, "tolist"):
-        return value.tolist()
+        if value.dtype.kind != "f" or value.dtype.itemsize > 8:
+            return value.tolist()
+        # as a list of Python's floats 0.1 in 32 bits would be 0.10000000149011612
+        return value.astype(value.dtype.newbyteorder("="), order="C")[()]
     raise TypeError(f"{type(value).__name__} is nothing that JSON can say")
 
 

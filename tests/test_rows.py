@@ -1,0 +1,176 @@
+"""Whole requests as one array: the same as one instance after the other, wherever there is a short way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from listener.rows import from_instances, plain_output, row_count, rows_of, singles, stack
+from listener.tensors import NUMPY, ModelSpec, TensorError, TensorSpec, from_instance
+
+NUMERIC = [datatype for datatype in NUMPY if datatype not in ("BYTES", "BOOL")]
+INTEGER = [datatype for datatype in NUMERIC if NUMPY[datatype].kind in "iu"]
+
+#: At the edges of datatypes, and beside them.
+EDGES = [
+    *(sign * 2**bits + step for bits in (7, 8, 15, 16, 31, 32, 53, 63, 64) for sign in (1, -1) for step in (-1, 0, 1)),
+    *(65504, 65519, 65519.99, 65520, 70000.0, 3.4028235e38, 3.4028235677973365e38, 3.4028235677973366e38, 3.5e38, 1e39),
+    *(1e308, 10**400, 6e-8, 2.9e-8, 1e-45, 1e-46, 5e-324, -0.0, 3.0, 3.5, 1e15, 2.0**63, 0.1, 2**24 + 1, 2048.5, 2049),
+]
+NUMBERS = st.one_of(st.integers(), st.integers(-130, 300), st.floats(allow_nan=False, allow_infinity=False))
+NUMBERS |= st.sampled_from(EDGES)
+OTHERS = st.one_of(NUMBERS, st.booleans(), st.none(), st.text(max_size=3), st.binary(max_size=16), st.just({"x": 1}))
+
+
+def nested(shape: tuple[int, ...], items: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    for size in reversed(shape):
+        items = st.lists(items, min_size=size, max_size=size)
+    return items
+
+
+@st.composite
+def requests(draw: st.DrawFn, items: st.SearchStrategy[Any] = NUMBERS) -> tuple[list[Any], TensorSpec]:
+    """Instances of one shape, or nearly, and a tensor that takes them, or nearly."""
+    shape = tuple(draw(st.lists(st.integers(0, 3), max_size=3)))
+    wanted = tuple(draw(st.sampled_from([size, size, size, -1, size + 1])) for size in shape)
+    instances = draw(st.lists(nested(shape, items), min_size=1, max_size=3))
+    if draw(st.integers(0, 5)) == 0:
+        instances.append(draw(nested(shape[:-1], items) | nested((*shape, 1), items) | items))
+    return instances, TensorSpec("x", draw(st.sampled_from(list(NUMPY))), wanted)
+
+
+def has_boolean(value: Any) -> bool:
+    return isinstance(value, bool) or (isinstance(value, list) and any(map(has_boolean, value)))
+
+
+def one_by_one(instances: list[Any], tensor: TensorSpec) -> NDArray[Any]:
+    spec = ModelSpec("m", (tensor,), (), 8)
+    return stack([from_instance(instance, spec) for instance in instances])["x"]
+
+
+def compare(instances: list[Any], tensor: TensorSpec) -> bool:
+    """Whether there was a short way; then it leads to the same place."""
+    array = from_instances(instances, tensor, any(map(has_boolean, instances)))
+    if array is None:
+        return False
+    expected = one_by_one(instances, tensor)  # a refusal here is one that the short way has forgotten
+    assert (array.shape, array.dtype) == (expected.shape, expected.dtype)
+    assert array.tobytes() == expected.tobytes()
+    return True
+
+
+@settings(max_examples=400)
+@given(requests())
+def test_numbers_give_what_one_by_one_gives(request: tuple[list[Any], TensorSpec]) -> None:
+    compare(*request)
+
+
+@settings(max_examples=300)
+@given(requests(OTHERS))
+@example(([b"\0" * 8], TensorSpec("x", "FP32", (2,))))
+@example(([b""], TensorSpec("x", "FP32", (0,))))
+@example(([b""], TensorSpec("x", "FP32", (2, 0))))
+def test_whatever_json_says_gives_what_one_by_one_gives(request: tuple[list[Any], TensorSpec]) -> None:
+    compare(*request)
+
+
+@pytest.mark.parametrize("number", EDGES, ids=str)
+@pytest.mark.parametrize("datatype", NUMERIC)
+def test_the_edges_of_datatypes_are_where_they_are_one_by_one(datatype: str, number: float) -> None:
+    tensor = TensorSpec("x", datatype, (1,))
+    short = compare([[number]], tensor)
+    try:
+        one_by_one([[number]], tensor)
+    except TensorError:
+        assert not short
+    else:  # a whole number that is written as a float is looked at closer
+        assert short is not (datatype in INTEGER and isinstance(number, float))
+
+
+@pytest.mark.parametrize("datatype", NUMERIC)
+def test_there_is_a_short_way_for_plain_numbers(datatype: str) -> None:
+    assert compare([[[1, 2], [3, 4]], [[5, 6], [7, 8]]], TensorSpec("x", datatype, (2, -1)))
+    assert compare([1, 2, 3], TensorSpec("x", datatype, ()))
+    assert compare([[], []], TensorSpec("x", datatype, (0,)))
+    assert compare([bytes(NUMPY[datatype].itemsize * 2)], TensorSpec("x", datatype, (2,)))
+
+
+@pytest.mark.parametrize(
+    ("instances", "datatype", "shape"),
+    [
+        ([[True]], "INT64", (1,)),
+        ([[True]], "BOOL", (1,)),
+        ([["a"]], "BYTES", (1,)),
+        ([["1"]], "FP32", (1,)),
+        ([[None]], "FP32", (1,)),
+        ([[3.0]], "INT64", (1,)),
+        ([{"x": [1]}], "FP32", (1,)),
+        ([[1], [1, 2]], "FP32", (-1,)),
+        ([[1], 1], "FP32", (1,)),
+        ([[[1]]], "FP32", (1,)),
+        ([1], "FP32", (1,)),
+        ([[1, 2]], "FP32", (1,)),
+        ([b"\0\0\0\0", b"\0\0\0\0"], "FP32", (1,)),
+        ([b"\0\0\0"], "FP32", (1,)),
+        ([b"\0\0\0\0"], "FP32", (-1,)),
+        ([[b"\0\0\0\0"]], "FP32", (1,)),
+        ([[1]], "BF16", (1,)),
+    ],
+)
+def test_all_else_is_looked_at_closer(instances: list[Any], datatype: str, shape: tuple[int, ...]) -> None:
+    assert from_instances(instances, TensorSpec("x", datatype, shape), any(map(has_boolean, instances))) is None
+
+
+# Outputs
+
+
+def model(max_batch_size: int) -> ModelSpec:
+    return ModelSpec("m", (), (), max_batch_size)
+
+
+ROWS = np.array([[1.5, 2.5], [3.5, 4.5]], np.float32)
+TEXTS = np.array([b"a", b"b"], np.object_)
+
+
+def test_one_numeric_output_in_one_part_is_an_answer_as_it_is() -> None:
+    assert plain_output([{"y": ROWS}], model(8)) is ROWS
+    halves = plain_output([{"y": ROWS.astype(np.float16)}], model(8))
+    assert halves is not None
+    assert halves.tolist() == ROWS.tolist()
+
+
+@pytest.mark.parametrize(
+    ("parts", "batch"),
+    [([{"y": ROWS}], 0), ([{"y": ROWS}, {"y": ROWS}], 8), ([{"y": ROWS, "z": ROWS}], 8), ([{"y": TEXTS}], 8)],
+    ids=["no batching", "parts", "outputs", "texts"],
+)
+def test_other_outputs_are_looked_at_closer(parts: list[dict[str, NDArray[Any]]], batch: int) -> None:
+    assert plain_output(parts, model(batch)) is None
+
+
+def listed(rows: list[dict[str, NDArray[Any]]]) -> list[dict[str, Any]]:
+    return [{name: array.tolist() for name, array in row.items()} for row in rows]
+
+
+def test_rows_keep_their_order_over_parts() -> None:
+    parts = [{"y": ROWS, "z": TEXTS}, {"y": ROWS[:1] * 2, "z": TEXTS[:1]}]
+    assert listed(rows_of(parts, model(2))) == [
+        {"y": [1.5, 2.5], "z": b"a"},
+        {"y": [3.5, 4.5], "z": b"b"},
+        {"y": [3.0, 5.0], "z": b"a"},
+    ]
+
+
+def test_without_batching_a_part_is_a_row() -> None:
+    assert listed(rows_of([{"y": ROWS}, {"y": ROWS[0]}], model(0))) == [{"y": ROWS.tolist()}, {"y": [1.5, 2.5]}]
+
+
+def test_a_row_of_a_vector_is_an_array_without_dimensions() -> None:
+    (first, _) = singles({"y": ROWS[:, 0]})
+    assert (first["y"].ndim, first["y"].dtype) == (0, np.dtype(np.float32))
+    assert row_count({"y": ROWS}) == 2
