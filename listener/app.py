@@ -12,7 +12,7 @@ import contextlib
 import importlib
 import logging
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,7 @@ from listener.settings import Settings
 if TYPE_CHECKING:
     from listener.graph import Node
     from listener.readiness import Readiness
+    from listener.triton.shm import Lease
 
 log = logging.getLogger("listener.app")
 
@@ -51,6 +52,7 @@ class Listener:
         self.predict = endpoints.Predict(self.gate, self.graph)
         self._graph: Node | None = None
         self._readiness: Readiness | None = None
+        self._lease: Callable[[int], Lease | None] = lambda nbytes: None
 
     def graph(self) -> Node:
         """The root node of the loaded service.
@@ -61,6 +63,10 @@ class Listener:
         if self._graph is None:
             raise Unavailable("the service is not loaded yet")
         return self._graph
+
+    def lease(self, nbytes: int) -> Lease | None:
+        """Room for a body in memory shared with Triton; None: it goes elsewhere."""
+        return self._lease(nbytes)
 
     def missing(self) -> list[str]:
         """What stands between this worker and its first prediction; empty = nothing."""
@@ -93,7 +99,7 @@ class Listener:
         # imported in a thread: it takes a few hundred milliseconds, in which health must answer
         assembly = await asyncio.to_thread(importlib.import_module, "listener.assembly")
         try:
-            self._graph, self._readiness = await assembly.build(self.settings, stack)
+            self._graph, self._readiness, self._lease = await assembly.build(self.settings, stack)
         except ConfigError as error:
             self._fail(error)
             return
@@ -131,7 +137,7 @@ async def serving(listener: Listener, listening: socket.socket) -> AsyncIterator
     await behind.setup()
     assert behind.server is not None
     settings = listener.settings
-    fast = FastPath(listener.predict, settings.predict_route, settings.max_body, behind.server)
+    fast = FastPath(listener.predict, settings.predict_route, settings.max_body, behind.server, listener.lease)
     server = await asyncio.get_running_loop().create_server(fast, sock=listening, backlog=4096)
     try:
         yield

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import urllib.parse
+from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 from listener import graph, loader
@@ -20,12 +22,13 @@ from listener.settings import Settings
 from listener.triton.client import TritonClient
 from listener.triton.model import Model
 from listener.triton.pages import default_size
-from listener.triton.shm import SharedMemory
+from listener.triton.placing import room
+from listener.triton.shm import Lease, SharedMemory
 
 log = logging.getLogger("listener.app")
 
 
-async def build(settings: Settings, stack: AsyncExitStack) -> tuple[Node, Readiness]:
+async def build(settings: Settings, stack: AsyncExitStack) -> tuple[Node, Readiness, Callable[[int], Lease | None]]:
     """Builds the floors between Triton and the endpoints.
 
     Args:
@@ -33,13 +36,14 @@ async def build(settings: Settings, stack: AsyncExitStack) -> tuple[Node, Readin
         stack: takes everything down again, in reverse.
 
     Returns:
-        The root of the graph, and the readiness to be watched.
+        The root of the graph, the readiness to be watched, and what gives room for large bodies.
 
     Raises:
         ConfigError: listener.yaml or a handler is wrong.
     """
     service = services.read(Path(settings.service))
-    client = TritonClient(settings.triton_url, _memory(settings))
+    memory = _memory(settings)
+    client = TritonClient(settings.triton_url, memory)
     await client.open()
     stack.push_async_callback(client.close)
     pool = Pool(settings.threads)
@@ -56,7 +60,7 @@ async def build(settings: Settings, stack: AsyncExitStack) -> tuple[Node, Readin
         stack.callback(_close, handler)
     nodes = {name: graph.step(name, handler) for name, handler in handlers.items()}
     readiness = Readiness(client, models, _examples(nodes, handlers), settings.timeout)
-    return graph.by_route(nodes, service.default), readiness
+    return graph.by_route(nodes, service.default), readiness, partial(room, memory)
 
 
 def _memory(settings: Settings) -> SharedMemory | None:

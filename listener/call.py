@@ -15,6 +15,9 @@ if TYPE_CHECKING:  # numpy is not needed to answer the first health check, so it
 #: there is none.
 Arrays: TypeAlias = "Mapping[str, NDArray[Any]]"
 
+#: A request's body; a view where it lies in memory shared with Triton.
+Body: TypeAlias = bytes | memoryview
+
 #: What JSON can say, plus `bytes` where a `{"b64": ...}` object stood.
 Json: TypeAlias = Any
 
@@ -58,6 +61,13 @@ class Call:
     instances: Sequence[Json]
     context: Context = field(default_factory=Context)
     booleans: bool = True
+
+    def with_bytes(self) -> Call:
+        """The same where no instance is a view of the body."""
+        if not any(isinstance(instance, memoryview) for instance in self.instances):
+            return self
+        instances = [bytes(item) if isinstance(item, memoryview) else item for item in self.instances]
+        return Call(instances, self.context, self.booleans)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import orjson
 from aiohttp import web
 
-from listener.call import Reply
+from listener.call import Body, Reply
 from listener.contract import instances
 from listener.errors import HandlerFailed
 from listener.gate import Gate, Phase
@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # the graph needs numpy, which is loaded behind the open port
 
 
 #: Gives a request's whole body.
-Reader: TypeAlias = Callable[[], Awaitable[bytes]]
+Reader: TypeAlias = Callable[[], Awaitable[Body]]
 
 
 class Predict:

@@ -16,13 +16,17 @@ import time
 from collections.abc import Callable
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
+from listener.call import Body
 from listener.contract import instances
 from listener.endpoints import Predict
 from listener.gate import Phase
 from listener.heads import LONGEST, Head, Heads
 from listener.middleware import REQUEST_ID_HEADER, refusal, request_id
+
+if TYPE_CHECKING:  # it needs numpy, which is loaded behind the open port
+    from listener.triton.shm import Lease
 
 log = logging.getLogger("listener.http")
 
@@ -41,10 +45,18 @@ class FastPath:
         route: path of predictions.
         max_body: bytes; longer ones are aiohttp's to refuse.
         fallback: makes aiohttp's protocol for a connection that is handed over.
+        lease: gives room in memory shared with Triton for a raw body of so many bytes, or None.
     """
 
-    def __init__(self, predict: Predict, route: str, max_body: int, fallback: Callable[[], asyncio.Protocol]) -> None:
-        self.predict, self.route, self.fallback = predict, route, fallback
+    def __init__(
+        self,
+        predict: Predict,
+        route: str,
+        max_body: int,
+        fallback: Callable[[], asyncio.Protocol],
+        lease: Callable[[int], Lease | None],
+    ) -> None:
+        self.predict, self.route, self.fallback, self.lease = predict, route, fallback, lease
         self.heads = Heads(route, max_body)
         self.connections: set[Connection] = set()
         self._sweeper: asyncio.TimerHandle | None = None
@@ -95,6 +107,7 @@ class Connection(asyncio.Protocol):
         self._unsent = 0  # bytes, at the last sweep
         self._chunks: list[bytes] = []  # of the body
         self._missing = 0  # bytes of it
+        self._lease: Lease | None = None  # where it goes in place of the chunks
         self._unwanted = False  # it has been refused, the rest is thrown away
         self._whole: asyncio.Future[None] | None = None
         self._rest = b""  # what came after, or a head's beginning
@@ -159,6 +172,7 @@ class Connection(asyncio.Protocol):
             return
         self._rest = b""
         self._missing = head.length
+        self._lease = self._path.lease(head.length) if head.raw else None
         if len(data) > end:
             self._body(data[end:])
         self._idle_since = None
@@ -168,28 +182,43 @@ class Connection(asyncio.Protocol):
         if len(data) > self._missing:
             self._rest = data[self._missing :]
             data = data[: self._missing]
-        if not self._unwanted:
+        if self._lease and not self._unwanted:
+            begin = self._lease.nbytes - self._missing
+            self._lease.view[begin : begin + len(data)] = data
+        elif not self._unwanted:
             self._chunks.append(data)
         self._missing -= len(data)
         if not self._missing and self._whole and not self._whole.done():
             self._whole.set_result(None)
 
-    async def _read(self) -> bytes:
+    async def _read(self) -> Body:
         if self._missing:
             self._whole = self._loop.create_future()
             await self._whole
+        if self._lease:
+            return self._lease.view
         return self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
 
     async def _serve(self, head: Head) -> None:
         """Whatever goes wrong around a request ends its connection; nobody shall wait for an answer in vain."""
         try:
-            self._next(await self._answer(head))
+            last = await self._answer(head)
+            self._give_back()
+            self._next(last)
         except Exception as error:
             log.error("a connection failed", exc_info=error)
             self.abort()
         except BaseException:
             self.abort()
             raise
+        finally:
+            self._give_back()
+
+    def _give_back(self) -> None:
+        """Triton may read on for a call that was given up; then the lease has been parked and stays out."""
+        if self._lease:
+            self._lease.__exit__(None, None, None)
+            self._lease = None
 
     async def _answer(self, head: Head) -> bool:
         """Gives whether it is the connection's last one."""

@@ -18,6 +18,8 @@ def step(name: str, handler: Handler) -> Node:
     """The leaf: one handler's `predict`, whose failures and wrong results become `HandlerFailed`."""
 
     async def run(call: Call) -> Reply:
+        if not handler.reads_views:
+            call = call.with_bytes()
         try:
             reply = await handler.predict(call)
         except ListenerError:

@@ -113,8 +113,13 @@ class Handler:
         array = from_instances(call.instances, tensor, call.booleans) if tensor else None
         return None if tensor is None or array is None else {tensor.name: array}
 
+    @property
+    def reads_views(self) -> bool:
+        """Whether an instance may be a view of the request's body, which is only good for as long as the request."""
+        return type(self).preprocess is Handler.preprocess and type(self).predict is Handler.predict
+
     async def _before(self, call: Call) -> dict[str, NDArray[Any]]:
-        arrays = await self._preprocess.each(call.instances, call.context, self._pool)
+        arrays = await self._preprocess.each(call.with_bytes().instances, call.context, self._pool)
         try:
             for index, given in enumerate(arrays):
                 if not isinstance(given, Mapping):

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from listener.contract.instances import RAW
+
 #: Token, colon, visible ASCII: no folded lines, no control characters, no blanks before the colon.
 _TOKEN, _VALUE = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+", rb":[\t\x20-\x7e]*"
 _LINES = re.compile(rb"(?:%b%b\r\n)+\r\n" % (_TOKEN, _VALUE))
@@ -31,10 +33,12 @@ class Head:
     Attributes:
         headers: names in lower case.
         length: of the body, in bytes.
+        raw: the body is one instance's bytes.
     """
 
     headers: Mapping[str, str]
     length: int
+    raw: bool = False
 
 
 class Heads:
@@ -84,4 +88,5 @@ class Heads:
         length = headers.get("content-length", "")
         if not _DIGITS.fullmatch(length) or not 0 < int(length) <= self._max_body:
             return None
-        return Head(MappingProxyType(headers), int(length))
+        media = headers.get("content-type", "").partition(";")[0].strip().lower()
+        return Head(MappingProxyType(headers), int(length), media == RAW)

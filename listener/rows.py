@@ -69,7 +69,7 @@ def from_instances(instances: Sequence[Json], tensor: TensorSpec, booleans: bool
     """
     if tensor.datatype not in _LETTERS:
         return None
-    if len(instances) == 1 and isinstance(instances[0], bytes):
+    if len(instances) == 1 and isinstance(instances[0], (bytes, memoryview)):
         return _bytes(instances[0], tensor)
     if booleans:
         return None
@@ -95,7 +95,7 @@ def _packer(count: int, datatype: str) -> struct.Struct:
     return struct.Struct(f"={count}{_LETTERS[datatype]}")
 
 
-def _bytes(value: bytes, tensor: TensorSpec) -> NDArray[Any] | None:
+def _bytes(value: bytes | memoryview, tensor: TensorSpec) -> NDArray[Any] | None:
     if -1 in tensor.shape or not value:
         return None
     dtype = NUMPY[tensor.datatype]

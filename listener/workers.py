@@ -29,6 +29,9 @@ log = logging.getLogger("listener.parent")
 _WORKER_STARTED_AFTER = 10.0
 #: Beyond a worker's drain, for closing its server and its handlers.
 _WORKER_CLOSE = 5.0
+#: glibc gives blocks of 128 KiB and more back to the kernel at once and takes them anew a page fault at a time: bodies,
+#: pictures and tensors would spend more time on that than on being copied. So a worker keeps what it has had.
+_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
 
 
 class GaveUp(Exception):
@@ -115,7 +118,7 @@ class Parent:
         return status
 
     async def _keep_worker(self, name: str) -> None:
-        env = {**os.environ, **self._settings.to_env(), SOCKET_VARIABLE: str(self._socket.fileno())}
+        env = {**_ALLOCATOR, **os.environ, **self._settings.to_env(), SOCKET_VARIABLE: str(self._socket.fileno())}
         if self._triton:
             env["LISTENER_TRITON_URL"] = self._triton.url
 

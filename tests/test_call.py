@@ -46,3 +46,10 @@ def test_what_remains_is_never_negative() -> None:
 def test_equal_contents_make_equal_nouns() -> None:
     assert Reply([1, {"a": 2}]) == Reply([1, {"a": 2}])
     assert Call([1], Context("a")) != Call([1], Context("b"))
+
+
+def test_views_of_the_body_become_bytes_for_handlers() -> None:
+    call = Call([memoryview(b"abc"), "x"], booleans=False)
+    assert call.with_bytes() == Call([b"abc", "x"], booleans=False)
+    plain = Call([b"abc"])
+    assert plain.with_bytes() is plain

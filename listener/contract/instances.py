@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from listener.call import Call, Context, Json, Reply
+from listener.call import Body, Call, Context, Json, Reply
 from listener.errors import BadRequest, InstanceError, ListenerError
 
 MEDIA_TYPE = "application/json"
@@ -65,10 +65,11 @@ def decode(body: bytes) -> tuple[list[Json], dict[str, Json], dict[str, Json]]:
     return instances, parameters, extras
 
 
-def call(body: bytes, raw: bool = False, **context: Any) -> Call:
+def call(body: Body, raw: bool = False, **context: Any) -> Call:
     """`decode` as a `Call`, or a raw body as its one instance; keyword arguments are other fields of its `Context`."""
     if raw:
         return Call([body], Context(**context))
+    assert isinstance(body, bytes)  # only raw bodies lie elsewhere
     instances, parameters, extras = decode(body)
     # one letter of each first: a search for one byte is ten times as fast, and a body of numbers has none of them
     start = body.find(b"[")

@@ -130,15 +130,15 @@ class TritonClient:
     async def _through_memory(self, codec: Codec, groups: Sequence[Arrays], memory: SharedMemory) -> Answer | None:
         """The answer; None where there is no room, or this Triton does not know the region."""
         with contextlib.ExitStack() as stack:
-            batch, leases = place(groups, memory)
-            if not leases:
-                return None
-            for lease in leases:
+            batch, taken, found = place(groups, memory)
+            for lease in taken:
                 stack.enter_context(lease)
+            if not taken and not found:
+                return None
             try:
                 answer = await self._exchange(codec, [batch])
             except BaseException:
-                for lease in leases:
+                for lease in taken + found:
                     lease.park()  # Triton may read on
                 raise
         if answer.status in (400, 404) and b"shared memory region" in answer.body:

@@ -26,6 +26,9 @@ Tensors = dict[str, NDArray[Any]]
 
 #: Parts of one request that are with Triton at a time, so that a large one does not keep all others out.
 _AT_ONCE = 8
+#: Bytes of an input from which on a request is not joined with others: what a call costs is nothing beside them, and
+#: they would have to be copied together.
+_ALONE = 1 << 20
 
 
 class Model:
@@ -126,7 +129,7 @@ class Model:
         return await _side_by_side([partial(self._one, piece, row_count(piece) if batches else 1) for piece in pieces])
 
     async def _one(self, arrays: Arrays, rows: int) -> Tensors:
-        if self._coalescer is None:
+        if self._coalescer is None or any(array.nbytes >= _ALONE for array in arrays.values()):
             return (await self._call([arrays]))[0]
         return await self._coalescer.infer(_alike(arrays), arrays, rows)
 

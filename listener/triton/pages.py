@@ -8,6 +8,8 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
+
 from listener.triton.regions import CLIENT, SHM, Claim
 
 MiB = 1 << 20
@@ -29,6 +31,7 @@ class Pages:
     Attributes:
         name: of the file in `shm`.
         size: bytes, whole pages.
+        address: of its first byte in this process.
 
     Raises:
         OSError: shared memory is not there, full, or not ours to write.
@@ -47,6 +50,7 @@ class Pages:
             self._map = mmap.mmap(self._file, self.size)
             self._opened = opened.pop_all()
         self.reserved = STEP
+        self.address = int(np.frombuffer(self._map, np.uint8, 1).__array_interface__["data"][0])
 
     def view(self, begin: int, end: int) -> memoryview:
         """Writable; to be used as far as it is reserved."""

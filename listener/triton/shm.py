@@ -30,6 +30,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 import aiohttp
+from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
 from listener.triton.freelist import FreeList
@@ -174,6 +175,14 @@ class SharedMemory:
             lease = Lease(self, begin, end, self._pages.view(begin, begin + nbytes))
             self._out[lease] = math.inf
             return lease
+
+    def holding(self, array: NDArray[Any]) -> Lease | None:
+        """The lease at whose beginning an array lies."""
+        if self._pages is None:
+            return None
+        offset = array.__array_interface__["data"][0] - self._pages.address
+        with self._lock:
+            return next((lease for lease in self._out if lease.offset == offset and array.nbytes <= lease.nbytes), None)
 
     def trim(self) -> None:
         """Gives the machine those pages back that no lease has needed since the last call; meant for every minute."""
