@@ -43,7 +43,7 @@ async def build(settings: Settings, stack: AsyncExitStack) -> tuple[Node, Readin
     """
     service = services.read(Path(settings.service))
     memory = _memory(settings)
-    client = TritonClient(settings.triton_url, memory)
+    client = TritonClient(settings.triton_url, memory, settings.busy_wait)
     await client.open()
     stack.push_async_callback(client.close)
     pool = Pool(settings.threads)

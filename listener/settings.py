@@ -160,6 +160,12 @@ class Settings:
         _integer(1, 1_000_000),
         "Requests that a worker works on at a time; one more is answered 429.",
     )
+    busy_wait: float = _setting(
+        "LISTENER_BUSY_WAIT",
+        0.0005,
+        _seconds(0, 0.01),
+        "Calls to Triton shorter than this are waited for awake; 0 saves the CPU and costs latency.",
+    )
     timeout: float = _setting(
         "LISTENER_TIMEOUT",
         60.0,

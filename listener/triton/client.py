@@ -41,12 +41,13 @@ class TritonClient:
     Args:
         url: `http://host:port`.
         memory: shared with that Triton; None where it is on another machine.
+        busy_wait: seconds, as `Wire` has it.
     """
 
-    def __init__(self, url: str, memory: SharedMemory | None = None) -> None:
+    def __init__(self, url: str, memory: SharedMemory | None = None, busy_wait: float = 0.0) -> None:
         parts = urllib.parse.urlsplit(url)
         self._netloc = parts.netloc
-        self._wire = Wire(parts.hostname or "127.0.0.1", parts.port or 80, _CONNECTIONS)
+        self._wire = Wire(parts.hostname or "127.0.0.1", parts.port or 80, _CONNECTIONS, busy_wait)
         self._memory = memory
         self._control: Any = None
         self._trimming: asyncio.Task[None] | None = None

@@ -13,7 +13,7 @@ from listener.call import Arrays
 from listener.triton.codec import Group, Region
 from listener.triton.shm import Lease, SharedMemory
 
-#: Bytes of an input from which on shared memory is cheaper than the socket (docs/adr/0007-transport-to-triton.md).
+#: Bytes of an input from which on shared memory is cheaper than the socket (docs/adr/0009-hot-path.md).
 THRESHOLD = 128 << 10
 
 

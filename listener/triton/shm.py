@@ -1,7 +1,7 @@
 """Shared memory with Triton: large tensors are written where Triton reads them, and the request only names the place.
 
 Each worker has one region in /dev/shm, registered with Triton once, from which *leases* are given out. A caller that
-gets none sends bytes instead; nothing fails for want of shared memory. docs/adr/0007-transport-to-triton.md has the
+gets none sends bytes instead; nothing fails for want of shared memory. docs/adr/0009-hot-path.md has the
 figures behind the decisions, which are:
 
 * **Pages are reserved as they are needed** (pages.py). The region has its full length from the start, so it is

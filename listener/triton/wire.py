@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import cast
 
 from listener.triton.answers import Answer, ProtocolError, Reader
+from listener.triton.vigil import Vigil
 
 __all__ = ["Answer", "ConnectionLost", "ProtocolError", "Wire"]
 
@@ -35,13 +36,15 @@ class Wire:
         host: name or address.
         port: of the origin.
         limit: connections at a time, at least 1; further calls wait for one in the order in which they came.
+        busy_wait: seconds for which a single short call is waited for awake (`vigil.py`); 0 = never.
     """
 
-    def __init__(self, host: str, port: int, limit: int) -> None:
+    def __init__(self, host: str, port: int, limit: int, busy_wait: float = 0.0) -> None:
         self._host = host
         self._port = port
         self._places = limit
         self._closed = False
+        self._vigil = Vigil(busy_wait)
         self._open: set[_Connection] = set()
         #: The one used last is used next, so that those beyond the need grow old and are closed by Triton.
         self._idle: list[_Connection] = []
@@ -104,6 +107,11 @@ class Wire:
         except OSError as error:
             raise ConnectionLost(f"no connection to {self._host}:{self._port}") from error
         return connection
+
+    def sent(self, answer: asyncio.Future[Answer], loop: asyncio.AbstractEventLoop) -> None:
+        """A request is on its way; its connection says so."""
+        if len(self._open) - len(self._idle) == 1:
+            self._vigil.watch(answer, loop)
 
     def made(self, connection: _Connection) -> None:
         """A connection is there; it says so itself."""
@@ -174,6 +182,7 @@ class _Connection(asyncio.Protocol):
                 await self._write(head, parts, answer)
             else:
                 self._transport.write(head)
+            self._wire.sent(answer, self._loop)
             return await answer
         except BaseException:
             self.abort()
