@@ -13,12 +13,14 @@ import shlex
 import urllib.parse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from listener.errors import ConfigError
 
 MIB = 1024 * 1024
 T = TypeVar("T")
+#: As many workers as suit the CPUs.
+AUTO: Literal["auto"] = "auto"
 
 
 def _integer(low: int, high: int) -> Callable[[str], int]:
@@ -32,6 +34,16 @@ def _integer(low: int, high: int) -> Callable[[str], int]:
         return value
 
     return parse
+
+
+def _workers(text: str) -> int | Literal["auto"]:
+    if text.lower() == AUTO:
+        return AUTO
+    try:
+        int(text)
+    except ValueError:
+        raise ValueError("is neither 'auto' nor a whole number") from None
+    return _integer(1, 256)(text)
 
 
 def _seconds(low: float, high: float) -> Callable[[str], float]:
@@ -102,6 +114,10 @@ def _arguments(text: str) -> tuple[str, ...]:
         raise ValueError(f"cannot be split into arguments: {error}") from None
 
 
+def _names(text: str) -> frozenset[str]:
+    return frozenset(name for word in text.split(",") if (name := word.strip()))
+
+
 _LEVEL = _choice("debug", "info", "warning", "error")
 
 
@@ -144,7 +160,12 @@ class Settings:
         _seconds(0, 300),
         "How long Triton may finish its work when stopped; after that and 3 s more it is killed.",
     )
-    workers: int = _setting("LISTENER_WORKERS", 1, _integer(1, 256), "Worker processes that share the port.")
+    workers: int | Literal["auto"] = _setting(
+        "LISTENER_WORKERS",
+        1,
+        _workers,
+        "Worker processes that share the port; auto: one for every 4 CPUs, at least one.",
+    )
     threads: int = _setting(
         "LISTENER_THREADS", 2, _integer(1, 256), "Threads per worker for hooks of handlers that are plain `def`."
     )
@@ -159,6 +180,12 @@ class Settings:
         2048,
         _integer(1, 1_000_000),
         "Requests that a worker works on at a time; one more is answered 429.",
+    )
+    not_coalesced: frozenset[str] = _setting(
+        "LISTENER_NOT_COALESCED",
+        frozenset(),
+        _names,
+        "Models, as a,b, whose calls carry one request each; * for all models.",
     )
     timeout: float = _setting(
         "LISTENER_TIMEOUT",
@@ -181,6 +208,15 @@ class Settings:
     )
     triton_log_level: str = _setting("LISTENER_TRITON_LOG_LEVEL", "info", _LEVEL, "The same for the lines of Triton.")
 
+    @property
+    def worker_count(self) -> int:
+        """Processes that serve. The parent makes a number of `auto`; where there is no parent, there is but one."""
+        return 1 if self.workers == "auto" else self.workers
+
+    def coalesces(self, model: str) -> bool:
+        """Whether requests for a model may share a call to Triton."""
+        return not self.not_coalesced & {model, "*"}
+
     def local_url(self, path: str) -> str:
         """How this machine reaches its own listener."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
@@ -188,12 +224,19 @@ class Settings:
 
     def to_env(self) -> dict[str, str]:
         """The variables that make an equal `Settings` in a child process."""
-        return {env_name(field): _as_text(getattr(self, field.name)) for field in dataclasses.fields(self)}
+        return {env_name(field): as_text(getattr(self, field.name)) for field in dataclasses.fields(self)}
 
 
 def env_name(field: dataclasses.Field[Any]) -> str:
     """The environment variable of a field of `Settings`."""
     return str(field.metadata["env"])
+
+
+def as_text(value: Any) -> str:
+    """A setting's value as its variable has it."""
+    if isinstance(value, frozenset):
+        return ",".join(sorted(value))
+    return shlex.join(value) if isinstance(value, tuple) else str(value)
 
 
 def read(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
@@ -254,7 +297,3 @@ def _default_routes(environ: Mapping[str, str]) -> dict[str, str]:
 
 def _option(name: str) -> str:
     return "--" + name.replace("_", "-")
-
-
-def _as_text(value: Any) -> str:
-    return shlex.join(value) if isinstance(value, tuple) else str(value)

@@ -17,10 +17,10 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 
-from listener import probe
+from listener import cpus, probe
 from listener.errors import ConfigError
 from listener.process import EX_CONFIG, SOCKET_VARIABLE, Backoff, Child, start
-from listener.settings import Settings
+from listener.settings import AUTO, Settings
 from listener.triton.server import TritonServer
 
 log = logging.getLogger("listener.parent")
@@ -84,7 +84,7 @@ class Parent:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
-        tasks = [asyncio.create_task(self._keep_worker(f"worker-{n}")) for n in range(self._settings.workers)]
+        tasks = [asyncio.create_task(self._keep_worker(f"worker-{n}")) for n in range(self._settings.worker_count)]
         if self._triton:
             tasks.append(asyncio.create_task(self._keep_triton(self._triton)))
         announcement = asyncio.create_task(self._announce())
@@ -247,13 +247,23 @@ def serve(configured: Settings, triton: TritonServer | None, on_ready: Callable[
         ConfigError: the port cannot be had.
     """
     listening = bind(configured.host, configured.port)
-    configured = dataclasses.replace(configured, port=int(listening.getsockname()[1]))
+    configured = dataclasses.replace(configured, port=int(listening.getsockname()[1]), workers=how_many(configured))
     _allow_many_connections()
 
     async def run() -> int:
         return await Parent(configured, listening, triton, lambda: on_ready(configured)).run()
 
     return asyncio.run(run())
+
+
+def how_many(configured: Settings) -> int:
+    """How many workers there shall be; what `auto` comes to is said in the log, with the reason."""
+    if configured.workers != AUTO:
+        return configured.workers
+    found = cpus.available()
+    count = cpus.workers(found.number)
+    log.info("%d worker%s: LISTENER_WORKERS=auto, %s", count, "" if count == 1 else "s", found)
+    return count
 
 
 def _allow_many_connections() -> None:
