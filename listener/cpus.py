@@ -7,11 +7,15 @@ shows. The kernel's documents: cgroup-v2.rst ("cpu.max") and scheduler/sched-bwc
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Literal
+
+log = logging.getLogger("listener.parent")
 
 #: CPUs for each worker.
 _PER_WORKER = 4
@@ -33,6 +37,16 @@ class Cpus:
 
     def __str__(self) -> str:
         return f"{self.number:g} CPU{'' if self.number == 1 else 's'} of {self.source}"
+
+
+def how_many(asked: int | Literal["auto"]) -> int:
+    """How many workers there shall be; what `auto` comes to is said in the log, with the reason."""
+    if asked != "auto":
+        return asked
+    found = available()
+    count = workers(found.number)
+    log.info("%d worker%s: LISTENER_WORKERS=auto, %s", count, "" if count == 1 else "s", found)
+    return count
 
 
 def workers(cpus: float) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
@@ -97,3 +98,25 @@ def test_the_rule(number: float, workers: int) -> None:
 )
 def test_what_the_log_says_of_it(found: Cpus, text: str) -> None:
     assert str(found) == text
+
+
+@pytest.mark.parametrize(
+    ("number", "count", "line"),
+    [
+        (8.0, 2, "2 workers: LISTENER_WORKERS=auto, 8 CPUs of the cgroup"),
+        (1.5, 1, "1 worker: LISTENER_WORKERS=auto, 1.5 CPUs of the cgroup"),
+    ],
+)
+def test_auto_becomes_a_number_and_a_line_in_the_log(
+    number: float, count: int, line: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(cpus, "available", lambda: Cpus(number, "the cgroup"))
+    assert cpus.how_many("auto") == count
+    assert caplog.messages == [line]
+
+
+def test_a_number_is_taken_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    assert cpus.how_many(5) == 5
+    assert caplog.messages == []
