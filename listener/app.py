@@ -43,12 +43,14 @@ class Listener:
         gate: phase, permits, deadlines.
         predict: answers predictions.
         failure: why the service cannot be served; done only if it cannot.
+        loaded: done once the service is loaded, which is before it is ready.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.gate = Gate(settings.max_requests, settings.timeout)
         self.failure: asyncio.Future[ConfigError] = asyncio.get_running_loop().create_future()
+        self.loaded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.predict = endpoints.Predict(self.gate, self.graph)
         self._graph: Node | None = None
         self._readiness: Readiness | None = None
@@ -103,6 +105,7 @@ class Listener:
         except ConfigError as error:
             self._fail(error)
             return
+        self.loaded.set_result(None)
         if self.gate.phase is Phase.STARTING:
             self.gate.phase = Phase.READY
         await self._readiness.watch()
@@ -128,19 +131,31 @@ def make(listener: Listener) -> web.Application:
 
 
 @contextlib.asynccontextmanager
-async def serving(listener: Listener, listening: socket.socket) -> AsyncIterator[None]:
+async def serving(
+    listener: Listener, listening: socket.socket, open_at_once: bool = True
+) -> AsyncIterator[asyncio.AbstractServer]:
     """Answers on a bound socket while inside, with one set of flags for production and tests.
 
     Every connection begins on the fast path, which hands what it does not know over to aiohttp.
+
+    Args:
+        listener: what is served.
+        listening: the bound socket.
+        open_at_once: take connections; else the caller begins with `start_serving`.
+
+    Yields:
+        The server. Closing it means no new connections; those that are there stay.
     """
     behind = runner(make(listener))
     await behind.setup()
     assert behind.server is not None
     settings = listener.settings
     fast = FastPath(listener.predict, settings.predict_route, settings.max_body, behind.server, listener.lease)
-    server = await asyncio.get_running_loop().create_server(fast, sock=listening, backlog=4096)
+    server = await asyncio.get_running_loop().create_server(
+        fast, sock=listening, backlog=4096, start_serving=open_at_once
+    )
     try:
-        yield
+        yield server
     finally:
         server.close()
         await fast.close()

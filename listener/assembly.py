@@ -52,7 +52,9 @@ async def build(settings: Settings, stack: AsyncExitStack) -> tuple[Node, Readin
     classes = await asyncio.to_thread(
         lambda: {name: loader.handler_class(service, route) for name, route in service.routes.items()}
     )
-    models = {name: Model(name, client) for name in _models(service, classes)}
+    models = {name: Model(name, client, settings.coalesces(name)) for name in _models(service, classes)}
+    for name in sorted(settings.not_coalesced - models.keys() - {"*"}):
+        log.warning("LISTENER_NOT_COALESCED: no route of this service uses a model %r", name)
     handlers = await asyncio.to_thread(
         lambda: {name: loader.load(service, service.routes[name], classes[name], models, pool) for name in classes}
     )
@@ -67,7 +69,7 @@ def _memory(settings: Settings) -> SharedMemory | None:
     """Shared memory with a Triton on this machine."""
     if urllib.parse.urlsplit(settings.triton_url).hostname not in ("127.0.0.1", "localhost", "::1"):
         return None
-    return SharedMemory(default_size(workers=settings.workers))
+    return SharedMemory(default_size(workers=settings.worker_count))
 
 
 def _close(handler: Handler) -> None:

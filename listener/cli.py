@@ -20,14 +20,24 @@ from listener import __version__, observe, probe
 from listener import service as services
 from listener import settings as settings_table
 from listener.errors import ConfigError
-from listener.settings import Settings, env_name
+from listener.settings import Settings, as_text, env_name
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
 _LOGGING = ("log_level", "log_format", "triton_log_level")
 _LISTENING = ("host", "port", "predict_route", "health_route")
-_SERVING = ("service", "workers", "threads", "max_body", "max_requests", "timeout", "drain_timeout")
+_SERVING = (
+    "service",
+    "workers",
+    "threads",
+    "max_body",
+    "max_requests",
+    "not_coalesced",
+    "busy_wait",
+    "timeout",
+    "drain_timeout",
+)
 _TRITON = ("triton_bin", "triton_args", "triton_exit_timeout")
 
 
@@ -37,15 +47,11 @@ def options(*names: str) -> Callable[[F], F]:
     def decorate(command: F) -> F:
         for name in reversed(names):
             field = _FIELDS[name]
-            note = f"{field.metadata['help']} [env: {env_name(field)}; default: {_shown(field.default) or 'none'}]"
+            note = f"{field.metadata['help']} [env: {env_name(field)}; default: {as_text(field.default) or 'none'}]"
             command = click.option(f"--{name.replace('_', '-')}", name, metavar="VALUE", help=note)(command)
         return command
 
     return decorate
-
-
-def _shown(value: Any) -> str:
-    return shlex.join(value) if isinstance(value, tuple) else str(value)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -166,7 +172,7 @@ def show_settings() -> None:
     """List every setting with its variable, its value here and what it does."""
     configured = settings_table.read()
     for name, field in _FIELDS.items():
-        click.secho(f"{env_name(field)}={_shown(getattr(configured, name))}", bold=True)
+        click.secho(f"{env_name(field)}={as_text(getattr(configured, name))}", bold=True)
         click.echo(f"    {field.metadata['help']}")
 
 

@@ -17,6 +17,12 @@ from pathlib import Path
 
 #: The number of the inherited listening socket, in a worker's environment.
 SOCKET_VARIABLE = "LISTENER_WORKER_SOCKET"
+#: Set for a worker that comes in the place of one that died while another answers: it opens when it is ready.
+LATE_VARIABLE = "LISTENER_WORKER_LATE"
+#: Seconds from its start after which such a worker opens, ready or not.
+OPENS_AFTER = 30.0
+#: From the parent to a worker: everything stops. SIGTERM, from whomever, means this worker alone.
+STOP_ALL = signal.SIGUSR1
 #: Exit status of a child that is set up wrongly: starting it again would not help (sysexits.h, EX_CONFIG).
 EX_CONFIG = 78
 
@@ -64,9 +70,9 @@ class Child:
         if self.running:
             self._kill_group()
 
-    async def stop(self, patience: float) -> int:
-        """SIGTERM, and SIGKILL to the whole group once `patience` seconds have passed. Returns as `wait` does."""
-        self.send(signal.SIGTERM)
+    async def stop(self, patience: float, number: int = signal.SIGTERM) -> int:
+        """A signal, and SIGKILL to the whole group once `patience` seconds have passed. Returns as `wait` does."""
+        self.send(number)
         try:
             return await asyncio.wait_for(asyncio.shield(asyncio.ensure_future(self.wait())), patience)
         except TimeoutError:

@@ -17,10 +17,20 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 
-from listener import probe
+from listener import cpus, probe
 from listener.errors import ConfigError
-from listener.process import EX_CONFIG, SOCKET_VARIABLE, Backoff, Child, start
+from listener.process import (
+    EX_CONFIG,
+    LATE_VARIABLE,
+    OPENS_AFTER,
+    SOCKET_VARIABLE,
+    STOP_ALL,
+    Backoff,
+    Child,
+    start,
+)
 from listener.settings import Settings
+from listener.triton.regions import sweep
 from listener.triton.server import TritonServer
 
 log = logging.getLogger("listener.parent")
@@ -74,6 +84,7 @@ class Parent:
     ) -> None:
         self._settings, self._socket, self._triton, self._on_ready = configured, listening, triton, on_ready
         self._workers: dict[str, Child] = {}
+        self._opens: dict[str, float] = {}  # when each worker takes connections at the latest
         self._triton_child: Child | None = None
         self._stop = asyncio.Event()
         self._force = asyncio.Event()
@@ -87,7 +98,7 @@ class Parent:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
-        tasks = [asyncio.create_task(self._keep_worker(f"worker-{n}")) for n in range(self._settings.workers)]
+        tasks = [asyncio.create_task(self._keep_worker(f"worker-{n}")) for n in range(self._settings.worker_count)]
         if self._triton:
             tasks.append(asyncio.create_task(self._keep_triton(self._triton)))
         announcement = asyncio.create_task(self._announce())
@@ -123,8 +134,11 @@ class Parent:
             env["LISTENER_TRITON_URL"] = self._triton.url
 
         async def begin() -> Child:
-            argv = [sys.executable, "-m", "listener.worker"]
-            self._workers[name] = child = await start(name, argv, env, pass_fds=[self._socket.fileno()])
+            sweep()  # shared memory of a worker that died, before the next one measures what is free
+            late = self._another_answers(name)
+            self._opens[name] = time.monotonic() + (OPENS_AFTER if late else 0)
+            argv, more = [sys.executable, "-m", "listener.worker"], {LATE_VARIABLE: "1"} if late else {}
+            self._workers[name] = child = await start(name, argv, env | more, pass_fds=[self._socket.fileno()])
             return child
 
         async def watch(child: Child, is_ready: Callable[[], None]) -> None:
@@ -132,6 +146,17 @@ class Parent:
             is_ready()
 
         await _keep(name, begin, watch)
+
+    def _another_answers(self, name: str) -> bool:
+        """Whether a worker that dies leaves another one that takes connections.
+
+        At the first start none does, so that each of them answers from the first moment.
+        """
+        now = time.monotonic()
+        others = [other for other in self._workers if other != name]
+        return name in self._workers and any(
+            self._workers[other].running and self._opens[other] <= now for other in others
+        )
 
     async def _keep_triton(self, triton: TritonServer) -> None:
         async def begin() -> Child:
@@ -148,18 +173,21 @@ class Parent:
         """Workers first, side by side; Triton when they are gone. Returns 1 if anybody had to be killed."""
         self._socket.close()  # with the workers' copies gone too, new connections are refused at once
         patience = self._settings.drain_timeout + _WORKER_CLOSE
-        statuses = await asyncio.gather(*(self._stop_child(child, patience) for child in self._workers.values()))
+        statuses = await asyncio.gather(
+            *(self._stop_child(child, patience, STOP_ALL) for child in self._workers.values())
+        )
         if self._triton_child:
             await self._stop_child(self._triton_child, self._triton.exit_patience if self._triton else 0)
         if self._triton:
             self._triton.close()
+        sweep()  # shared memory of workers that were killed
         return 1 if self._force.is_set() or 128 + signal.SIGKILL in statuses else 0
 
-    async def _stop_child(self, child: Child, patience: float) -> int:
+    async def _stop_child(self, child: Child, patience: float, number: int = signal.SIGTERM) -> int:
         if not child.running:
             await child.wait()  # for what it left behind
             return 0
-        stopping = asyncio.create_task(child.stop(patience))
+        stopping = asyncio.create_task(child.stop(patience, number))
         forced = asyncio.create_task(self._force.wait())
         await asyncio.wait({stopping, forced}, return_when=asyncio.FIRST_COMPLETED)
         forced.cancel()
@@ -250,7 +278,8 @@ def serve(configured: Settings, triton: TritonServer | None, on_ready: Callable[
         ConfigError: the port cannot be had.
     """
     listening = bind(configured.host, configured.port)
-    configured = dataclasses.replace(configured, port=int(listening.getsockname()[1]))
+    port, count = int(listening.getsockname()[1]), cpus.how_many(configured.workers)
+    configured = dataclasses.replace(configured, port=port, workers=count)
     _allow_many_connections()
 
     async def run() -> int:

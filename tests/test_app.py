@@ -112,6 +112,21 @@ async def test_a_large_batch_is_split_and_joined(http: aiohttp.ClientSession, ur
     assert sorted(fake.batches) == [3, 4, 4]
 
 
+@pytest.mark.parametrize("names", ["", "other", "twice", "*"])
+async def test_requests_share_a_call_unless_the_settings_say_no(
+    fake: FakeTriton, service: Path, names: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with fake.running() as triton, listening(service, triton, not_coalesced=names) as base:
+        await until_ready(base)
+        fake.batches.clear()
+        async with aiohttp.ClientSession() as http:
+            await asyncio.gather(*(predict(http, base, {"instances": [[n, n]]}) for n in range(32)))
+    assert sum(fake.batches) == 32
+    assert (max(fake.batches) == 1) == (names in ("twice", "*"))
+    unknown = "LISTENER_NOT_COALESCED: no route of this service uses a model 'other'"
+    assert (unknown in caplog.messages) == (names == "other")
+
+
 async def test_a_route_without_a_handler_is_chosen_by_name(http: aiohttp.ClientSession, url: str) -> None:
     body = {"instances": [[1, 2], {"X": [3, 4]}], "parameters": {"model": "plain"}}
     assert await predict(http, url, body) == (200, {"predictions": [[2, 4], [6, 8]]})

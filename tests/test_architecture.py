@@ -19,7 +19,7 @@ ROOT = Path(listener.__file__).parent
 
 #: A file imports from lower floors, or without cycles from its own. A name stands for a package's files as well.
 FLOORS: dict[int, str] = {
-    0: "errors call settings service observe probe process _version",
+    0: "errors call forms settings service observe probe process cpus _version",
     1: "tensors rows pool triton",
     2: "handler loader",
     3: "graph",

@@ -57,7 +57,7 @@ def test_every_setting_has_its_row_with_its_default() -> None:
 
 
 def shown(field: dataclasses.Field[Any]) -> str:
-    return "none" if field.default in ("", ()) else f"`{field.default}`"
+    return f"`{text}`" if (text := settings.as_text(field.default)) else "none"
 
 
 def test_the_options_of_each_command_are_those_of_the_table() -> None:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from listener import settings
 from listener.errors import ConfigError
-from listener.settings import MIB, Settings, env_name
+from listener.forms import MIB
+from listener.settings import Settings, env_name
 
 FIELDS = dataclasses.fields(Settings)
 VARIABLES = [env_name(field) for field in FIELDS]
@@ -62,6 +63,11 @@ GOOD: list[tuple[str, str, str, Any]] = [
     ("LISTENER_TRITON_URL", "http://[::1]:9000/", "triton_url", "http://[::1]:9000"),
     ("LISTENER_TRITON_ARGS", "--a=1 --b='x y'", "triton_args", ("--a=1", "--b=x y")),
     ("LISTENER_TRITON_EXIT_TIMEOUT", "0", "triton_exit_timeout", 0.0),
+    ("LISTENER_WORKERS", "256", "workers", 256),
+    ("LISTENER_WORKERS", "Auto", "workers", "auto"),
+    ("LISTENER_NOT_COALESCED", "a", "not_coalesced", frozenset("a")),
+    ("LISTENER_NOT_COALESCED", " b, a,,b", "not_coalesced", frozenset("ab")),
+    ("LISTENER_NOT_COALESCED", ",", "not_coalesced", frozenset()),
     ("LISTENER_TIMEOUT", "0.5", "timeout", 0.5),
     ("LISTENER_TIMEOUT", "5s", "timeout", 5.0),
     ("LISTENER_MAX_BODY", "2048", "max_body", 2048),
@@ -97,6 +103,7 @@ BAD: list[tuple[str, str, str]] = [
     ("LISTENER_TRITON_EXIT_TIMEOUT", "soon", "is not a number of seconds"),
     ("LISTENER_TRITON_EXIT_TIMEOUT", "301", "is not between 0 and 300 seconds"),
     ("LISTENER_WORKERS", "0", "is not between 1 and 256"),
+    ("LISTENER_WORKERS", "automatic", "is neither 'auto' nor a whole number"),
     ("LISTENER_THREADS", "257", "is not between 1 and 256"),
     ("LISTENER_MAX_BODY", "12MB", SIZE),
     ("LISTENER_MAX_BODY", "1.5MiB", SIZE),
@@ -132,7 +139,7 @@ def test_a_route_that_no_request_could_match_is_refused(variable: str, text: str
 def test_all_mistakes_come_at_once() -> None:
     assert mistakes({"LISTENER_WORKERS": "no", "AIP_HTTP_PORT": "x"}, log_level="loud") == (
         "AIP_HTTP_PORT: 'x' is not a whole number",
-        "LISTENER_WORKERS: 'no' is not a whole number",
+        "LISTENER_WORKERS: 'no' is neither 'auto' nor a whole number",
         "--log-level: 'loud' is not one of debug, info, warning, error",
     )
 
@@ -257,6 +264,21 @@ def test_other_variables_pass_in_silence(variable: str) -> None:
     assert settings.misspelt({variable: "1"}) == []
 
 
+# What follows from a setting
+
+
+@pytest.mark.parametrize(
+    ("text", "coalesced"), [("", ["a", "b"]), ("a", ["b"]), ("a,b", []), ("*", []), ("other", ["a", "b"])]
+)
+def test_which_models_are_coalesced(text: str, coalesced: list[str]) -> None:
+    read = settings.read({"LISTENER_NOT_COALESCED": text})
+    assert [name for name in ("a", "b") if read.coalesces(name)] == coalesced
+
+
+def test_there_is_one_process_where_nobody_has_made_a_number_of_auto() -> None:
+    assert (Settings(workers="auto").worker_count, Settings(workers=3).worker_count) == (1, 3)
+
+
 # A child gets the same
 
 _ROUTES = st.from_regex(r"/[a-z:.{}]{0,8}", fullmatch=True)
@@ -273,10 +295,11 @@ ANY = st.builds(
     triton_bin=st.text(max_size=20),
     triton_args=st.lists(st.text(max_size=20)).map(tuple),
     triton_exit_timeout=st.floats(0, 300),
-    workers=st.integers(1, 256),
+    workers=st.one_of(st.integers(1, 256), st.just("auto")),
     threads=st.integers(1, 256),
     max_body=st.integers(1024, 64 * MIB),
     max_requests=st.integers(1, 1_000_000),
+    not_coalesced=st.frozensets(st.from_regex(r"[a-z_.]{1,8}|\*", fullmatch=True)),
     timeout=st.floats(0.001, 3600),
     drain_timeout=st.floats(0, 3600),
     log_level=_LEVELS,
@@ -291,7 +314,8 @@ def test_a_child_process_reads_equal_settings(given_settings: Settings) -> None:
 
 
 def test_what_a_child_gets_can_stand_in_an_environment() -> None:
-    env = Settings(triton_args=("--a", "b c")).to_env()
+    env = Settings(triton_args=("--a", "b c"), not_coalesced=frozenset("ab")).to_env()
     assert set(env) == set(VARIABLES)
     assert env["LISTENER_TRITON_ARGS"] == "--a 'b c'"
+    assert env["LISTENER_NOT_COALESCED"] == "a,b"
     assert [name for name, value in env.items() if not isinstance(value, str)] == []

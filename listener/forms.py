@@ -1,0 +1,110 @@
+"""What a setting's text has to look like: from text to value, or a ValueError that ends the sentence "'text' ..."."""
+
+from __future__ import annotations
+
+import shlex
+import urllib.parse
+from collections.abc import Callable
+from typing import Literal
+
+MIB = 1024 * 1024
+#: As many workers as suit the CPUs.
+AUTO: Literal["auto"] = "auto"
+
+
+def integer(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise ValueError("is not a whole number") from None
+        if not low <= value <= high:
+            raise ValueError(f"is not between {low} and {high}")
+        return value
+
+    return parse
+
+
+def workers(text: str) -> int | Literal["auto"]:
+    if text.lower() == AUTO:
+        return AUTO
+    try:
+        int(text)
+    except ValueError:
+        raise ValueError("is neither 'auto' nor a whole number") from None
+    return integer(1, 256)(text)
+
+
+def seconds(low: float, high: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            value = float(text.removesuffix("s"))
+        except ValueError:
+            raise ValueError("is not a number of seconds") from None
+        if not low <= value <= high:
+            raise ValueError(f"is not between {low:g} and {high:g} seconds")
+        return value
+
+    return parse
+
+
+def size(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        number, unit = text.strip(), 1
+        for suffix, factor in (("KiB", 1024), ("MiB", MIB), ("K", 1024), ("M", MIB)):
+            if number.endswith(suffix):
+                number, unit = number.removesuffix(suffix).strip(), factor
+                break
+        if not number.isdecimal():
+            raise ValueError("is not a size such as 12582912 or 12MiB")
+        value = int(number) * unit
+        if not low <= value <= high:
+            raise ValueError(f"is not between {low} and {high} bytes")
+        return value
+
+    return parse
+
+
+def choice(*known: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text.lower() not in known:
+            raise ValueError(f"is not one of {', '.join(known)}")
+        return text.lower()
+
+    return parse
+
+
+def route(text: str) -> str:
+    if (
+        not text.startswith("/")
+        or not text.isascii()
+        or any(c.isspace() or not c.isprintable() or c in "?#" for c in text)
+    ):
+        raise ValueError("is not a path: it starts with '/', is ASCII and has no blanks, '?' or '#'")
+    return text
+
+
+def http_url(text: str) -> str:
+    url = text if "://" in text else f"http://{text}"
+    try:
+        parts = urllib.parse.urlsplit(url)
+        complete = parts.scheme == "http" and bool(parts.hostname) and parts.port is not None
+    except ValueError:
+        complete = False
+    if not complete:
+        raise ValueError("is not an http URL with host and port, such as http://127.0.0.1:8000")
+    return f"http://{parts.netloc}"
+
+
+def arguments(text: str) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        raise ValueError(f"cannot be split into arguments: {error}") from None
+
+
+def names(text: str) -> frozenset[str]:
+    return frozenset(name for word in text.split(",") if (name := word.strip()))
+
+
+LEVEL = choice("debug", "info", "warning", "error")
