@@ -232,6 +232,8 @@ class Connection(asyncio.Protocol):
             body = instances.encode_error(told)
             status = _status(told.status)
             retry = b"" if told.retry_after is None else b"Retry-After: %d\r\n" % told.retry_after
+        if self._transport.is_closing():  # the client left, and a handler did not heed the cancellation
+            return True
         last = path.predict.gate.phase is not Phase.READY  # a drain lets clients go
         self._write(
             b"HTTP/1.1 %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%b: %b\r\n%bDate: %b\r\n%b\r\n"

@@ -63,6 +63,10 @@ class Stub(app.Listener):
                 raise Overloaded("come back later")
             case "teapot":
                 raise Teapot("short and stout")
+            case "stubborn":
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.sleep(9)
+                self.cancelled += 1
             case "cancelled":
                 raise asyncio.CancelledError
             case ["sleep", float() | int() as seconds]:
@@ -603,6 +607,19 @@ async def test_a_client_that_leaves_gives_its_permit_back() -> None:
             await until(lambda: server.listener.gate.inside == 0)
             await until(lambda: not server.paths[0].connections)
         assert server.listener.cancelled == 1
+
+
+@on_both_loops
+async def test_a_handler_that_does_not_heed_the_cancellation_of_a_caller_that_left_is_no_failure() -> None:
+    with mock.patch.object(fastpath.log, "error") as complaint:
+        async with served() as server:
+            async with client(server) as caller:
+                await caller.send(post(json("stubborn")))
+                await until(lambda: server.listener.gate.inside == 1)
+            await until(lambda: server.listener.gate.inside == 0)
+            await until(lambda: not server.paths[0].connections)
+    assert server.listener.cancelled == 1
+    assert not complaint.called
 
 
 @on_both_loops

@@ -159,7 +159,10 @@ async def _side_by_side(calls: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
 
     tasks = [asyncio.create_task(work()) for _ in range(min(_AT_ONCE, len(calls)))]
     try:
-        await asyncio.gather(*tasks)
+        # not gather, which loses a cancellation that comes when one of several calls has just failed
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in filter(done.__contains__, tasks):
+            task.result()
     except BaseException:
         for task in tasks:
             task.cancel()

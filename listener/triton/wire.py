@@ -102,10 +102,14 @@ class Wire:
         if self._closed:
             raise ConnectionLost("the connections are closed")
         loop = asyncio.get_running_loop()
+        connection = _Connection(loop, self)
         try:
-            _, connection = await loop.create_connection(lambda: _Connection(loop, self), self._host, self._port)
+            await loop.create_connection(lambda: connection, self._host, self._port)
         except OSError as error:
             raise ConnectionLost(f"no connection to {self._host}:{self._port}") from error
+        except BaseException:
+            self.forget(connection)  # uvloop closes it now, and does not tell it so even if it said that it is there
+            raise
         return connection
 
     def sent(self, answer: asyncio.Future[Answer], loop: asyncio.AbstractEventLoop) -> None:

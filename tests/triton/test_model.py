@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from listener.errors import TritonFailed, Unavailable
 from listener.tensors import ModelSpec, TensorError, TensorSpec
 from listener.triton.client import TritonClient
 from listener.triton.codec import Codec
-from listener.triton.model import Model
+from listener.triton.model import Model, _side_by_side
 
 
 class Recorder(TritonClient):
@@ -75,6 +76,22 @@ async def test_the_failure_of_a_part_ends_the_others() -> None:
     with pytest.raises(TritonFailed):
         await made.infer({"X": batch})
     assert client.cancelled == 2
+
+
+async def test_a_cancellation_wins_over_a_failure_of_the_same_moment() -> None:
+    calls = [asyncio.get_running_loop().create_future() for _ in range(2)]
+
+    async def wait(call: asyncio.Future[None]) -> None:
+        await call
+
+    whole = asyncio.create_task(_side_by_side([partial(wait, call) for call in calls]))
+    await asyncio.sleep(0.01)
+    calls[0].set_exception(TritonFailed("the model failed"))
+    await asyncio.sleep(0)  # the first call has failed, which is not known further up yet
+    whole.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await whole
+    assert calls[1].cancelled()
 
 
 @pytest.mark.parametrize(

@@ -512,6 +512,29 @@ def test_a_failure_that_comes_with_the_cancellation_is_not_complained_about(run:
     run(main())
 
 
+def test_a_call_that_is_cancelled_as_its_connection_is_made_leaves_none_behind(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Wire.made
+
+    async def main() -> None:
+        async with serving(friendly, limit=1) as server:
+
+            def cancelling(wire: Wire, connection: _Connection) -> None:
+                made(wire, connection)
+                call.cancel()
+
+            with monkeypatch.context() as patched:
+                patched.setattr(Wire, "made", cancelling)
+                call = asyncio.create_task(server.wire.send(ASK))
+                await asyncio.wait([call])
+            assert call.cancelled()
+            assert not server.wire._open
+            assert (await server.wire.send(ASK)).body == b"ok"
+
+    run(main())
+
+
 def test_nothing_leaks_whenever_calls_are_cancelled(run: Run) -> None:
     async def main() -> None:
         async with serving(friendly, limit=2) as server:
