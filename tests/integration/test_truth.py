@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import io
 import os
+import re
 import signal
 import time
 from collections import Counter
@@ -22,7 +23,7 @@ import numpy as np
 import pytest
 
 from tests.integration import truth_service
-from tests.integration.stack import SHM, Stack, children, command_line, running
+from tests.integration.stack import SHM, Stack, children, command_line, descendants, running
 from tests.integration.truth_service import MAKERS, SHARES, Case
 
 pytestmark = pytest.mark.triton
@@ -31,8 +32,9 @@ MiB = 1 << 20
 _CONNECTIONS = 64
 _LEAVING = 0.05  # of the requests
 _HANGING = 30.0  # seconds without an answer; Triton's restart takes less
+_STOPPING = 10.0  # seconds; all requests have been answered
 #: In the log, of a bug of ours.
-_NEVER = ("the listener failed on this request", "a connection failed", "never retrieved", "InvalidStateError")
+_NEVER = ("unexpected failure", "a connection failed", "never retrieved", "InvalidStateError")
 
 
 @dataclass
@@ -52,6 +54,7 @@ class Tally:
 
     counts: Counter[str] = field(default_factory=Counter)
     mistakes: list[str] = field(default_factory=list)
+    slowest: float = 0.0  # seconds
 
     def note(self, case: Case, status: int, answer: Any, outage: bool) -> None:
         if outage and status in (502, 503) and list(answer) == ["error"]:
@@ -99,7 +102,9 @@ class Callers:
         except (aiohttp.ClientError, TimeoutError) as error:
             self.tally.mistakes.append(f"{case.route}: no answer: {error!r}")
             return
-        self.tally.note(case, status, answer, self.outage.touches(sent, time.monotonic()))
+        answered = time.monotonic()
+        self.tally.slowest = max(self.tally.slowest, answered - sent)
+        self.tally.note(case, status, answer, self.outage.touches(sent, answered))
 
     async def _leave(self, session: aiohttp.ClientSession, case: Case, patience: float) -> None:
         """Closes the connection before the answer, most times."""
@@ -116,13 +121,13 @@ class Callers:
 
 
 class Footprint:
-    """What a stack holds, in bytes."""
+    """What a stack holds, in bytes: its workers' memory, and shared memory of all its processes."""
 
     def __init__(self, stack: Stack) -> None:
         workers = [pid for pid in children(stack.process.pid) if "tritonserver" not in command_line(pid)]
-        self.resident = sum(_resident(pid) for pid in workers)
-        shared = [path.stat().st_blocks * 512 for path in SHM.glob("listener-py-*")]
-        self.shared, self.files = sum(shared), len(shared)
+        self.resident = sum(map(_resident, workers))
+        mapped = set[str]().union(*map(_mapped, descendants(stack.process.pid)))
+        self.shared = sum(path.stat().st_blocks * 512 for path in SHM.iterdir() if path.name in mapped)
 
     def grew_beyond(self, earlier: Footprint, room: int) -> bool:
         return self.resident > earlier.resident + room or self.shared > earlier.shared + room
@@ -130,6 +135,14 @@ class Footprint:
 
 def _resident(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _mapped(pid: int) -> set[str]:
+    """Names of the regions that a process has mapped."""
+    try:
+        return set(re.findall(r"/dev/shm/(listener-py-\S+)", Path(f"/proc/{pid}/maps").read_text()))
+    except OSError:  # it has just ended
+        return set()
 
 
 @contextlib.contextmanager
@@ -145,11 +158,15 @@ async def check(stack: Stack, callers: Callers, seconds: float) -> None:
     await asyncio.sleep(seconds / 2)
     half = Footprint(stack)
     await calling
-    print(dict(sorted(callers.tally.counts.items())), callers.tally.counts.total())
-    assert not callers.tally.mistakes, "\n".join(callers.tally.mistakes)
+    tally = callers.tally
+    print(f"{tally.counts.total()} requests, slowest {tally.slowest:.2f} s: {dict(sorted(tally.counts.items()))}")
+    assert not tally.mistakes, "\n".join(tally.mistakes)
     await asyncio.to_thread(stack.until, 200, 5.0)
     end = Footprint(stack)
+    print(vars(half), vars(end))
+    assert 4 * MiB <= end.shared
     assert not end.grew_beyond(half, 128 * MiB), (vars(half), vars(end))
+    assert await asyncio.to_thread(stack.stop, patience=_STOPPING) == 0
     assert not [line for line in stack.output().splitlines() if any(word in line for word in _NEVER)]
 
 
