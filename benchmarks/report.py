@@ -36,7 +36,7 @@ def page(results: Results, facts: Mapping[str, str], command: str, plot: str | N
     titles = [f"* {name}: {loads.by_name(name).title}" for name in sorted({key.load for key in results.ordered()})]
     parts = [
         "# Results",
-        "Written by `make bench`; [README.md](README.md) says what is measured and how.",
+        "Written by `python -m benchmarks`; [README.md](README.md) says what is measured and how.",
         *([f"![Throughput relative to direct Triton]({plot})"] if plot else []),
         "\n".join(f"* {name}: {fact}" for name, fact in described.items() if fact),
         "\n".join(titles),

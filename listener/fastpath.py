@@ -33,7 +33,7 @@ log = logging.getLogger("listener.http")
 _IDLE = 75.0  # seconds; as aiohttp's
 _SWEEP = 15.0
 _LINGER = 5.0  # seconds in which the rest of a refused body is read and thrown away
-_PATIENCE = 1.0  # seconds that a stop waits for clients to take their answers; as aiohttp's
+_PATIENCE = 1.0  # seconds that a stop waits for clients to take their answers; as in app.py
 _READ_AHEAD = 65536  # bytes of later requests; with more of them, no more is read while one is answered
 
 
@@ -230,7 +230,7 @@ class Connection(asyncio.Protocol):
         except Exception as error:
             told = refusal(error, identifier, path.route)
             body = instances.encode_error(told)
-            status = _status(told.status)
+            status = b"%d %b" % (told.status, _PHRASES.get(told.status, b""))
             retry = b"" if told.retry_after is None else b"Retry-After: %d\r\n" % told.retry_after
         if self._transport.is_closing():  # the client left, and a handler did not heed the cancellation
             return True
@@ -248,7 +248,7 @@ class Connection(asyncio.Protocol):
         return last
 
     async def _rest_of_body(self) -> bool:
-        """Reads what a refused client still sends: closing at once may cost it its answer. Gives whether all came."""
+        """Reads what a refused client still sends: closing at once may cost it its answer. True = all came."""
         self._unwanted, self._chunks = True, []
         try:
             async with asyncio.timeout(_LINGER):
@@ -270,12 +270,9 @@ class Connection(asyncio.Protocol):
         if last:
             self._transport.close()
         elif self._rest:
-            self._pipelined()
-
-    def _pipelined(self) -> None:
-        rest, self._rest = self._rest, b""
-        self._begin(rest)
-        self._flow()
+            rest, self._rest = self._rest, b""
+            self._begin(rest)
+            self._flow()
 
     def _flow(self) -> None:
         """Nothing more is read while much of what a client sent ahead still lies here."""
@@ -299,12 +296,5 @@ class Connection(asyncio.Protocol):
         successor.data_received(data)
 
 
-def _status(number: int) -> bytes:
-    try:
-        return b"%d %b" % (number, HTTPStatus(number).phrase.encode())
-    except ValueError:  # a handler's own error may say anything
-        return b"%d " % number
-
-
-_ID = REQUEST_ID_HEADER.encode()
-_CLOSE = b"Connection: close\r\n"
+_PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
+_ID, _CLOSE = REQUEST_ID_HEADER.encode(), b"Connection: close\r\n"
