@@ -75,12 +75,16 @@ def test_cpu_time_is_read_behind_a_name_with_brackets() -> None:
     assert cpu.ticks("42 (a ) b) S 1 42 42 0 -1 0 0 0 0 0 17 5 0 0 20 0 1 0 0") == 22
 
 
-def test_cpu_time_of_this_process_grows() -> None:
-    before = cpu.measure(os.getpid())
-    while cpu.measure(os.getpid()).since(before).server < 0.05:
-        sum(range(10_000))
-    assert cpu.measure(os.getpid()).triton == 0
-    assert cpu.rss_mb(os.getpid()) > 10
+def test_cpu_time_of_a_process_grows() -> None:
+    with subprocess.Popen([sys.executable, "-c", "while True: sum(range(10_000))"]) as busy:
+        try:
+            before = cpu.measure(busy.pid)
+            while cpu.measure(busy.pid).since(before).server < 0.05:
+                pass
+            assert cpu.measure(busy.pid).triton == 0
+            assert cpu.rss_mb(busy.pid) > 5
+        finally:
+            busy.kill()
 
 
 class Scripted:
