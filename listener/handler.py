@@ -94,7 +94,7 @@ class Handler:
             ListenerError: from the model.
         """
         model = self.models[self.model]
-        batch = self._plain_batch(call) if self._preprocess.is_default else None
+        batch = self._plain_batch(call, model.spec) if self._preprocess.is_default else None
         if batch is not None:
             parts = await model.infer_checked(batch)
         else:
@@ -107,16 +107,18 @@ class Handler:
             return Reply(array)
         return Reply(await self._postprocess.each(rows_of(parts, model.spec), call.context, self._pool))
 
-    def _plain_batch(self, call: Call) -> dict[str, NDArray[Any]] | None:
+    def _plain_batch(self, call: Call, spec: ModelSpec) -> dict[str, NDArray[Any]] | None:
         """The usual request to a model without a handler: numbers, all of one shape."""
-        tensor = self.models[self.model].spec.only_input
-        array = from_instances(call.instances, tensor, call.booleans) if tensor else None
-        return None if tensor is None or array is None else {tensor.name: array}
+        tensor = spec.only_input
+        if tensor is None:
+            return None
+        array = from_instances(call.instances, tensor, call.booleans)
+        return None if array is None else {tensor.name: array}
 
     @property
     def reads_views(self) -> bool:
         """Whether an instance may be a view of the request's body, which is only good for as long as the request."""
-        return type(self).preprocess is Handler.preprocess and type(self).predict is Handler.predict
+        return type(self).predict is Handler.predict  # which gives its hooks bytes
 
     async def _before(self, call: Call) -> dict[str, NDArray[Any]]:
         arrays = await self._preprocess.each(call.with_bytes().instances, call.context, self._pool)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from listener.contract.instances import RAW
+from listener.contract.instances import RAW, media_type
 
 #: Token, colon, visible ASCII: no folded lines, no control characters, no blanks before the colon.
 _TOKEN, _VALUE = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+", rb":[\t\x20-\x7e]*"
@@ -88,5 +88,5 @@ class Heads:
         length = headers.get("content-length", "")
         if not _DIGITS.fullmatch(length) or not 0 < int(length) <= self._max_body:
             return None
-        media = headers.get("content-type", "").partition(";")[0].strip().lower()
-        return Head(MappingProxyType(headers), int(length), media == RAW)
+        is_raw = media_type(headers.get("content-type", "")) == RAW
+        return Head(MappingProxyType(headers), int(length), is_raw)

@@ -22,7 +22,11 @@ RAW = "application/octet-stream"
 _LENIENT = ("", "application/x-www-form-urlencoded")
 #: Triton's own JSON reader stops here too: docs/reference/contract.md, "Tensors".
 _MAX_DEPTH = 100
-_EMPTY: dict[str, Json] = {}
+
+
+def media_type(content_type: str) -> str:
+    """What a Content-Type header says, without parameters such as charset."""
+    return content_type.partition(";")[0].strip().lower()
 
 
 @functools.lru_cache(256)
@@ -35,7 +39,7 @@ def is_raw(content_type: str) -> bool:
     Raises:
         BadRequest: another media type.
     """
-    media = content_type.partition(";")[0].strip().lower()
+    media = media_type(content_type)
     if media == RAW:
         return True
     if media not in (MEDIA_TYPE, *_LENIENT) and not media.endswith("+json"):
@@ -56,7 +60,7 @@ def decode(body: bytes) -> tuple[list[Json], dict[str, Json], dict[str, Json]]:
     """
     document = _document(body)
     instances, parameters = _instances(document), _parameters(document)
-    extras = _EMPTY
+    extras = {}
     if len(document) > 1:
         extras = {key: value for key, value in document.items() if key not in ("instances", "parameters")}
     # nothing to look for in the usual body of numbers, where no string comes after the list's beginning
