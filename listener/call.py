@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 if TYPE_CHECKING:  # numpy is not needed to answer the first health check, so it is not loaded for the types' sake
     from numpy.typing import NDArray
@@ -48,6 +48,40 @@ class Context:
         return max(0.0, self.deadline - time.monotonic())
 
 
+class Numbers(Sequence[Json]):
+    """Instances that are numbers, or lists of numbers nested alike; as lists they are read when somebody looks.
+
+    Args:
+        shape: of all instances together, their number first.
+        values: the numbers in their order, as doubles.
+        read: gives the instances as lists.
+    """
+
+    __slots__ = ("_list", "_read", "shape", "values")
+
+    def __init__(self, shape: tuple[int, ...], values: memoryview, read: Callable[[], list[Json]]) -> None:
+        self.shape, self.values, self._read = shape, values, read
+        self._list: list[Json] | None = None
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @overload
+    def __getitem__(self, index: int) -> Json: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Json]: ...
+
+    def __getitem__(self, index: int | slice) -> Json:
+        return self.as_list()[index]
+
+    def as_list(self) -> list[Json]:
+        """The instances as JSON's lists and numbers."""
+        if self._list is None:
+            self._list = self._read()
+        return self._list
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """A request on its way down.
@@ -62,8 +96,10 @@ class Call:
     context: Context = field(default_factory=Context)
     booleans: bool = True
 
-    def with_bytes(self) -> Call:
-        """The same where no instance is a view of the body."""
+    def plain(self) -> Call:
+        """The same where the instances are a list, and none of them a view of the body."""
+        if isinstance(self.instances, Numbers):
+            return Call(self.instances.as_list(), self.context, self.booleans)
         if not any(isinstance(instance, memoryview) for instance in self.instances):
             return self
         instances = [bytes(item) if isinstance(item, memoryview) else item for item in self.instances]

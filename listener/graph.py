@@ -19,7 +19,7 @@ def step(name: str, handler: Handler) -> Node:
 
     async def run(call: Call) -> Reply:
         if not handler.reads_views:
-            call = call.with_bytes()
+            call = call.plain()
         try:
             reply = await handler.predict(call)
         except ListenerError:

@@ -121,7 +121,7 @@ class Handler:
         return type(self).predict is Handler.predict  # which gives its hooks bytes
 
     async def _before(self, call: Call) -> dict[str, NDArray[Any]]:
-        arrays = await self._preprocess.each(call.with_bytes().instances, call.context, self._pool)
+        arrays = await self._preprocess.each(call.plain().instances, call.context, self._pool)
         try:
             for index, given in enumerate(arrays):
                 if not isinstance(given, Mapping):

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from listener.call import Arrays, Json
-from listener.tensors import NUMPY, ModelSpec, TensorError, TensorSpec, as_array, dims, printable
+from listener.call import Arrays, Json, Numbers
+from listener.tensors import NUMPY, ModelSpec, TensorError, TensorSpec, as_array, dims, fits, printable
 
 #: struct's letters; it refuses what is no number, too large, or no whole number where one is wanted.
 _LETTERS = {
@@ -34,6 +34,13 @@ _LETTERS = {
     "FP16": "e",
     "FP32": "f",
     "FP64": "d",
+}
+#: The least and the greatest number of a datatype; of whole ones only as far as doubles hold them all.
+_LIMITS = {
+    NUMPY[name]: (float(np.finfo(NUMPY[name]).min), float(np.finfo(NUMPY[name]).max))
+    if NUMPY[name].kind == "f"
+    else (float(max(np.iinfo(NUMPY[name]).min, -(2**53))), float(min(np.iinfo(NUMPY[name]).max, 2**53)))
+    for name in _LETTERS
 }
 
 
@@ -69,6 +76,8 @@ def from_instances(instances: Sequence[Json], tensor: TensorSpec, booleans: bool
     """
     if tensor.datatype not in _LETTERS:
         return None
+    if isinstance(instances, Numbers):
+        return _numbers(instances, tensor)
     if len(instances) == 1 and isinstance(instances[0], (bytes, memoryview)):
         return _bytes(instances[0], tensor)
     if booleans:
@@ -93,6 +102,25 @@ def from_instances(instances: Sequence[Json], tensor: TensorSpec, booleans: bool
 @functools.lru_cache(256)
 def _packer(count: int, datatype: str) -> struct.Struct:
     return struct.Struct(f"={count}{_LETTERS[datatype]}")
+
+
+def _numbers(given: Numbers, tensor: TensorSpec) -> NDArray[Any] | None:
+    if not fits(given.shape[1:], tensor.shape):
+        return None
+    dtype = NUMPY[tensor.datatype]
+    values = np.frombuffer(given.values)
+    if not _within(values, dtype):
+        return None
+    array = values.astype(dtype, copy=False)
+    return array.reshape(given.shape) if dtype.kind == "f" or (array == values).all() else None
+
+
+def _within(values: NDArray[np.float64], dtype: np.dtype[Any]) -> bool:
+    """Whether a datatype can hold all of some doubles; False as well where it is not sure."""
+    low, high = _LIMITS[dtype]
+    if dtype.kind == "f":  # no number's square is more than the sum of all: cheaper than to look for the greatest
+        return bool(dtype.itemsize == 8 or values.dot(values) < high * high)
+    return bool(values.min() >= low and values.max() <= high)
 
 
 def _bytes(value: bytes | memoryview, tensor: TensorSpec) -> NDArray[Any] | None:

@@ -50,6 +50,6 @@ def test_equal_contents_make_equal_nouns() -> None:
 
 def test_views_of_the_body_become_bytes_for_handlers() -> None:
     call = Call([memoryview(b"abc"), "x"], booleans=False)
-    assert call.with_bytes() == Call([b"abc", "x"], booleans=False)
+    assert call.plain() == Call([b"abc", "x"], booleans=False)
     plain = Call([b"abc"])
-    assert plain.with_bytes() is plain
+    assert plain.plain() is plain

@@ -109,7 +109,7 @@ class Coalescer(Generic[Item, Result]):
         self._start()
         for waiter in waiters:
             waiter.call, waiter.mates = task, waiters
-        outcome: Sequence[Result] | Exception = Unavailable("the call to Triton was given up")
+        outcome: Sequence[Result] | Exception = []
         try:
             if waiters:
                 outcome = await self._outcome(waiters)
@@ -117,6 +117,9 @@ class Coalescer(Generic[Item, Result]):
                 for waiter in waiters:
                     await self._alone(waiter)
                 outcome = []
+        except BaseException:
+            outcome = Unavailable("the call to Triton was given up")
+            raise
         finally:
             self._came_back(task, waiters, outcome)
 

@@ -129,9 +129,13 @@ class Model:
         return await _side_by_side([partial(self._one, piece, row_count(piece) if batches else 1) for piece in pieces])
 
     async def _one(self, arrays: Arrays, rows: int) -> Tensors:
-        if self._coalescer is None or any(array.nbytes >= _ALONE for array in arrays.values()):
+        if self._coalescer is None or self._travels_alone(arrays, rows):
             return (await self._call([arrays]))[0]
         return await self._coalescer.infer(_alike(arrays), arrays, rows)
+
+    def _travels_alone(self, arrays: Arrays, rows: int) -> bool:
+        """Whether sharing a call would bring nothing: two such requests would not fit into one, or are all copying."""
+        return rows * 2 > self.spec.max_batch_size or any(array.nbytes >= _ALONE for array in arrays.values())
 
     async def _call(self, groups: Sequence[Arrays]) -> list[Tensors]:
         """One call to Triton for some requests; the outputs of each."""
