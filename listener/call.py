@@ -1,12 +1,14 @@
-"""The nouns that travel: `Call` goes down the floors, `Reply` comes back up. All of them are frozen."""
+"""The nouns that travel: `Call` goes down the floors, `Reply` comes back up. Nobody can change one.
+
+They are named tuples, which are made in a third of a frozen dataclass's time; each request makes three.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, overload
 
 if TYPE_CHECKING:  # numpy is not needed to answer the first health check, so it is not loaded for the types' sake
     from numpy.typing import NDArray
@@ -24,8 +26,7 @@ Json: TypeAlias = Any
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(NamedTuple):
     """What a request says besides its instances. Handlers may read it; nobody may change it.
 
     Attributes:
@@ -38,9 +39,9 @@ class Context:
     """
 
     request_id: str = ""
-    headers: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
-    parameters: Mapping[str, Json] = field(default_factory=lambda: _EMPTY)
-    extras: Mapping[str, Json] = field(default_factory=lambda: _EMPTY)
+    headers: Mapping[str, str] = _EMPTY
+    parameters: Mapping[str, Json] = _EMPTY
+    extras: Mapping[str, Json] = _EMPTY
     deadline: float = float("inf")
 
     def remaining(self) -> float:
@@ -82,8 +83,7 @@ class Numbers(Sequence[Json]):
         return self._list
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """A request on its way down.
 
     Attributes:
@@ -93,7 +93,7 @@ class Call:
     """
 
     instances: Sequence[Json]
-    context: Context = field(default_factory=Context)
+    context: Context = Context()
     booleans: bool = True
 
     def plain(self) -> Call:
@@ -106,8 +106,7 @@ class Call:
         return Call(instances, self.context, self.booleans)
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """An answer on its way up: one prediction for each instance, in the same order; or an array with a row for each."""
 
     predictions: Sequence[Json] | NDArray[Any]

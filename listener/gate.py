@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import time
 from types import TracebackType
@@ -74,8 +75,7 @@ class Gate:
         # in the order of their deadlines, as all have the same time; so one timer, for the first, does for all
         self._permits: dict[Permit, None] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._empty = asyncio.Event()
-        self._empty.set()
+        self._emptied: asyncio.Future[None] | None = None  # there while somebody waits for it
         self.phase = Phase.STARTING
 
     @property
@@ -93,7 +93,6 @@ class Gate:
         if len(self._permits) >= self._limit:
             raise Overloaded(f"{self._limit} requests are being worked on already")
         self._permits[permit] = None
-        self._empty.clear()
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._timeout, self._end_the_late)
         return time.monotonic() + self._timeout
@@ -101,8 +100,8 @@ class Gate:
     def leave(self, permit: Permit) -> None:
         """For `Permit` alone."""
         del self._permits[permit]
-        if not self._permits:
-            self._empty.set()
+        if self._emptied and not self._permits and not self._emptied.done():
+            self._emptied.set_result(None)
 
     def _end_the_late(self) -> None:
         now, self._timer = time.monotonic(), None
@@ -116,11 +115,11 @@ class Gate:
     async def drain(self, patience: float) -> bool:
         """Lets nobody in any more and waits for those inside. Returns whether all left within `patience` seconds."""
         self.phase = Phase.DRAINING
-        try:
-            await asyncio.wait_for(self._empty.wait(), patience)
-        except TimeoutError:  # also of a patience of 0, however empty the gate
-            return not self._permits
-        return True
+        if self._permits:
+            self._emptied = asyncio.get_running_loop().create_future()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._emptied, patience)
+        return not self._permits
 
     def cut_off(self) -> int:
         """Ends every request inside with a refusal. Returns how many there were."""

@@ -85,18 +85,22 @@ def from_instances(instances: Sequence[Json], tensor: TensorSpec, booleans: bool
     level: Sequence[Json] = instances
     shape = [len(instances)]
     for size in tensor.shape:
-        if set(map(type, level)) != {list}:
-            return None
-        lengths = set(map(len, level))
-        if len(lengths) != 1 or size not in (-1, len(level[0])):
+        if not _same_length(level) or size not in (-1, len(level[0])):
             return None
         shape.append(len(level[0]))
-        level = list(chain.from_iterable(level))
+        level = level[0] if len(level) == 1 else list(chain.from_iterable(level))
     try:
         packed = _packer(len(level), tensor.datatype).pack(*level)
     except (struct.error, OverflowError):
         return None
     return np.ndarray(shape, NUMPY[tensor.datatype], packed)
+
+
+def _same_length(level: Sequence[Json]) -> bool:
+    """Whether these are lists, all as long as the first."""
+    if len(level) == 1:
+        return type(level[0]) is list
+    return set(map(type, level)) == {list} and len(set(map(len, level))) == 1
 
 
 @functools.lru_cache(256)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from typing import Any
 
@@ -17,7 +16,7 @@ from listener.call import Call, Context, Reply
     ids=["context.request_id", "context.deadline", "call.instances", "reply.predictions"],
 )
 def test_nobody_can_change_one(noun: Any, field: str) -> None:
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    with pytest.raises(AttributeError):
         setattr(noun, field, None)
 
 

@@ -51,7 +51,9 @@ class Coalescer(Generic[Item, Result]):
     ) -> None:
         self._run, self._max_rows, self._flight = run, max_rows, flight
         self._queues: dict[Hashable, deque[_Waiter[Item, Result]]] = {}  # none is empty; the next key comes first
-        self._calls: set[asyncio.Task[None]] = set()
+        self._calls: set[asyncio.Task[None]] = set()  # those with several items, perhaps
+        self._under_way = 0  # all calls
+        self._lonely = False  # the call before had one item, and nothing waited when it came back
         self._gathering = False  # the newest call has not taken its items yet
         self._closed = False
         # a call belongs to no single request, so it does not run in the context of one
@@ -74,6 +76,8 @@ class Coalescer(Generic[Item, Result]):
         """
         if self._closed:
             raise Unavailable("the model is not called any more")
+        if self._lonely and not self._under_way and not self._queues:
+            return await self._at_once(item, rows)
         waiter: _Waiter[Item, Result] = _Waiter(key, item, rows, asyncio.get_running_loop().create_future())
         queue = self._queues.get(key)
         if queue is None:
@@ -93,10 +97,22 @@ class Coalescer(Generic[Item, Result]):
         for queue in queues.values():
             _tell(queue, Unavailable("the model is not called any more"))
 
+    async def _at_once(self, item: Item, rows: int) -> Result:
+        """A call made by its one caller, which is less work; for a client that asks again and again, and is alone."""
+        self._under_way += 1
+        brought = 0
+        try:
+            (result,) = await self._run([item])
+            brought = rows
+            return result
+        finally:
+            self._give_place(1, brought)
+
     def _start(self) -> None:
         """Begins a call if there is something to send and a place for it."""
-        if self._queues and not self._gathering and len(self._calls) < self._flight.limit:
+        if self._queues and not self._gathering and self._under_way < self._flight.limit:
             self._gathering = True
+            self._under_way += 1
             loop = asyncio.get_running_loop()
             self._calls.add(loop.create_task(self._call(), context=self._context))
 
@@ -144,13 +160,19 @@ class Coalescer(Generic[Item, Result]):
 
         In this order, as Triton need not wait until all those callers have answered their clients.
         """
-        if waiters:
-            rows = 0 if isinstance(outcome, Exception) else sum(waiter.rows for waiter in waiters)
-            self._flight.returned(time.monotonic(), rows, len(self._calls), bool(self._queues))
         self._calls.discard(task)
-        self._start()
+        rows = 0 if isinstance(outcome, Exception) else sum([waiter.rows for waiter in waiters])
+        self._give_place(len(waiters), rows)
         _tell(waiters, outcome)
         waiters.clear()  # they refer to this list
+
+    def _give_place(self, items: int, rows: int) -> None:
+        """A call of so many items has come back and brought so many rows."""
+        self._lonely = items == 1 and not self._queues
+        if items:
+            self._flight.returned(time.monotonic(), rows, self._under_way, bool(self._queues))
+        self._under_way -= 1
+        self._start()
 
     def _take(self) -> list[_Waiter[Item, Result]]:
         """The waiters of the next call: all of one key, in their order, as many as fit."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from listener.errors import BadRequest, Unavailable
+from listener.errors import BadRequest, TritonFailed, Unavailable
 from listener.triton.coalesce import Coalescer
 from listener.triton.flight import Flight
 from tests.triton.fake_calls import Steady, Triton, made, outcomes, queued_behind_one, sent, turns
@@ -140,3 +140,47 @@ async def test_an_item_is_not_kept_after_its_answer() -> None:
         assert Large.alive == 0
     finally:
         gc.enable()
+
+
+async def test_a_client_that_is_alone_makes_its_calls_itself() -> None:
+    coalescer, triton, flight = made()
+    triton.open.set()
+    assert await outcomes(sent(coalescer, "a")) == ["A"]
+    tasks = len(asyncio.all_tasks())
+    triton.open.clear()
+    alone = sent(coalescer, "b")
+    await turns(1)
+    assert (triton.calls[-1], len(asyncio.all_tasks())) == (["b"], tasks + 1)  # its own and no other
+    alone += sent(coalescer, "cd")
+    await turns()
+    triton.open.set()
+    assert await outcomes(alone) == list("BCD")
+    assert triton.calls == [["a"], ["b"], ["c", "d"]]
+    assert flight.told == [(1, 1, False), (1, 1, True), (2, 1, False)]
+
+
+async def test_one_that_is_alone_and_leaves_gives_its_place_up() -> None:
+    coalescer, triton, _ = made()
+    triton.open.set()
+    await outcomes(sent(coalescer, "a"))
+    triton.open.clear()
+    (alone,) = sent(coalescer, "b")
+    await turns()
+    waiting = sent(coalescer, "cd")
+    await turns()
+    alone.cancel()
+    await turns()
+    assert triton.cancelled == [["b"]]
+    triton.open.set()
+    assert await outcomes(waiting) == list("CD")
+
+
+async def test_a_failure_of_one_that_is_alone_is_its_own() -> None:
+    coalescer, triton, _ = made()
+    triton.open.set()
+    await outcomes(sent(coalescer, "a"))
+    triton.bad["b"] = lambda: TritonFailed("the model failed")
+    (failed,) = await outcomes(sent(coalescer, "b"))
+    assert str(failed) == "the model failed"
+    assert triton.calls == [["a"], ["b"]]
+    assert await outcomes(sent(coalescer, "c")) == ["C"]
