@@ -39,7 +39,7 @@ class Permit:
         self._refusal: ListenerError | None = None
 
     def __enter__(self) -> float:
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._gate.loop)  # without it, asking for the loop is a system call
         if task is None:
             raise RuntimeError("a permit belongs to a task")
         self._task, self._cancelling = task, task.cancelling()
@@ -65,6 +65,8 @@ class Permit:
 class Gate:
     """Counts the requests inside, lets in no more than `limit`, and ends those whose time is up.
 
+    Make it on the loop of those requests.
+
     Args:
         limit: permits.
         timeout: seconds that a request has.
@@ -76,6 +78,7 @@ class Gate:
         self._permits: dict[Permit, None] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._emptied: asyncio.Future[None] | None = None  # there while somebody waits for it
+        self.loop = asyncio.get_running_loop()
         self.phase = Phase.STARTING
 
     @property
@@ -94,7 +97,7 @@ class Gate:
             raise Overloaded(f"{self._limit} requests are being worked on already")
         self._permits[permit] = None
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._timeout, self._end_the_late)
+            self._timer = self.loop.call_later(self._timeout, self._end_the_late)
         return time.monotonic() + self._timeout
 
     def leave(self, permit: Permit) -> None:
@@ -108,7 +111,7 @@ class Gate:
         for permit in self._permits:
             # a timer may come a little early; what is as good as late would need another one
             if permit.deadline > now + 0.001:
-                self._timer = asyncio.get_running_loop().call_later(permit.deadline - now, self._end_the_late)
+                self._timer = self.loop.call_later(permit.deadline - now, self._end_the_late)
                 break
             permit.end(DeadlineExceeded("the request's time is up (LISTENER_TIMEOUT)"))
 
@@ -116,7 +119,7 @@ class Gate:
         """Lets nobody in any more and waits for those inside. Returns whether all left within `patience` seconds."""
         self.phase = Phase.DRAINING
         if self._permits:
-            self._emptied = asyncio.get_running_loop().create_future()
+            self._emptied = self.loop.create_future()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._emptied, patience)
         return not self._permits

@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from listener.call import Arrays, Call, Context, Json, Reply
@@ -230,9 +231,11 @@ def check_reply(route: str, call: Call, reply: object) -> Reply:
     Raises:
         HandlerFailed: it is not.
     """
-    made = reply.predictions if isinstance(reply, Reply) else reply
-    listed = not isinstance(made, (str, bytes, Mapping))
-    count = len(made) if isinstance(reply, Reply) and isinstance(made, Sized) and listed else None
+    made: Any = reply.predictions if isinstance(reply, Reply) else reply
+    listed = isinstance(made, (list, np.ndarray)) or (
+        isinstance(made, Sized) and not isinstance(made, (str, bytes, Mapping))
+    )
+    count = len(made) if isinstance(reply, Reply) and listed else None
     if isinstance(reply, Reply) and count == len(call.instances):
         return reply
     got = type(made).__name__ if count is None else f"{count} predictions"

@@ -48,6 +48,7 @@ class Model:
         self._client, self._coalesce = client, coalesce
         self._spec: ModelSpec | None = None
         self._codec: Codec
+        self._half: int
         self._coalescer: Coalescer[Arrays, Tensors] | None = None
 
     @property
@@ -82,6 +83,7 @@ class Model:
         if self._coalescer:
             self._coalescer.close()
         self._spec, self._codec = spec, self._client.codec(spec)
+        self._half = spec.max_batch_size // 2
         shares = self._coalesce and spec.independent and spec.max_batch_size > 1
         self._coalescer = Coalescer(self._call, spec.max_batch_size, Flight()) if shares else None
 
@@ -129,13 +131,10 @@ class Model:
         return await _side_by_side([partial(self._one, piece, row_count(piece) if batches else 1) for piece in pieces])
 
     async def _one(self, arrays: Arrays, rows: int) -> Tensors:
-        if self._coalescer is None or self._travels_alone(arrays, rows):
+        # two requests of more than half a call would not fit into one
+        if self._coalescer is None or rows > self._half or _is_large(arrays):
             return (await self._call([arrays]))[0]
         return await self._coalescer.infer(_alike(arrays), arrays, rows)
-
-    def _travels_alone(self, arrays: Arrays, rows: int) -> bool:
-        """Whether sharing a call would bring nothing: two such requests would not fit into one, or are all copying."""
-        return rows * 2 > self.spec.max_batch_size or any(array.nbytes >= _ALONE for array in arrays.values())
 
     async def _call(self, groups: Sequence[Arrays]) -> list[Tensors]:
         """One call to Triton for some requests; the outputs of each."""
@@ -173,6 +172,13 @@ async def _side_by_side(calls: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
         await asyncio.gather(*tasks, return_exceptions=True)
         raise
     return [results[index] for index in range(len(calls))]
+
+
+def _is_large(arrays: Arrays) -> bool:
+    for array in arrays.values():  # noqa: SIM110 - any() takes three times as long, for each request
+        if array.nbytes >= _ALONE:
+            return True
+    return False
 
 
 def _alike(arrays: Arrays) -> Hashable:
