@@ -1,5 +1,5 @@
 # The verbs of this project. `make install` is called by the others; running it again is cheap.
-PYTHON ?= python3
+PYTHON ?= $(shell python3 tools/interpreter.py)
 VENV   := .venv
 PORT   ?= $(or $(AIP_HTTP_PORT),8080)
 STAMP  := $(VENV)/.installed
@@ -13,9 +13,8 @@ help: ## list the verbs
 install: $(STAMP) ## one virtual environment, .venv, with every extra
 
 $(STAMP): setup.cfg pyproject.toml
-	@$(PYTHON) tools/preflight.py
-	@$(VENV)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
-	@echo "installing into $(VENV) (a minute the first time)"
+	@python=$(PYTHON) && $$python tools/preflight.py && echo "installing into $(VENV) with $$python (a minute the first time)" && \
+	  { $(VENV)/bin/python -m pip --version >/dev/null 2>&1 || $$python -m venv --clear $(VENV); }
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[local,images,tools,train,test,bench]'
 	@touch $@
 
