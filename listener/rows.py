@@ -60,6 +60,8 @@ def stack(instances: Sequence[Arrays]) -> dict[str, NDArray[Any]]:
                 raise TensorError(
                     f"{name!r} has shape {dims(array.shape)} where instances[0] has {dims(first[name].shape)}", index
                 )
+    if len(made) == 1:  # nothing to copy
+        return {name: array[np.newaxis] for name, array in first.items()}
     return {name: np.stack([arrays[name] for arrays in made]) for name in first}
 
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import functools
 from typing import Any
 
 import orjson
+import pybase64
 
 from listener.call import Body, Call, Context, Json, Reply
 from listener.contract.numbers import numbers
@@ -157,6 +159,8 @@ def _base64(text: Json, index: int, path: str) -> bytes:
     where = f"{path.lstrip('.')}: " if path else ""
     if not isinstance(text, str):
         raise InstanceError(f"{where}'b64' is {_kind(text)}, not a string", index)
+    with contextlib.suppress(ValueError):  # of which the standard library has more to say, at 25 times the price
+        return pybase64.b64decode(text, validate=True)
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
