@@ -23,6 +23,7 @@ from listener.contract import instances
 from listener.endpoints import Predict
 from listener.gate import Phase
 from listener.heads import LONGEST, Head, Heads
+from listener.intake import Intake, switch
 from listener.middleware import REQUEST_ID_HEADER, refusal, request_id
 
 if TYPE_CHECKING:  # it needs numpy, which is loaded behind the open port
@@ -175,6 +176,8 @@ class Connection(asyncio.Protocol):
         self._lease = self._path.lease(head.length) if head.raw else None
         if len(data) > end:
             self._body(data[end:])
+        if self._lease and self._missing:
+            switch(self._transport, Intake(self))
         self._idle_since = None
         self._task = self._loop.create_task(self._serve(head))
 
@@ -182,14 +185,27 @@ class Connection(asyncio.Protocol):
         if len(data) > self._missing:
             self._rest = data[self._missing :]
             data = data[: self._missing]
-        if self._lease and not self._unwanted:
-            begin = self._lease.nbytes - self._missing
-            self._lease.view[begin : begin + len(data)] = data
+        if self._lease:
+            self.room()[: len(data)] = data
         elif not self._unwanted:
             self._chunks.append(data)
-        self._missing -= len(data)
+        self._came(len(data))
+
+    def _came(self, nbytes: int) -> None:
+        self._missing -= nbytes
         if not self._missing and self._whole and not self._whole.done():
             self._whole.set_result(None)
+
+    def room(self) -> memoryview:
+        """Where the rest of the body goes; for `Intake`."""
+        assert self._lease is not None
+        return self._lease.view[-self._missing :]
+
+    def filled(self, nbytes: int) -> None:
+        """So much of it is there; for `Intake`."""
+        self._came(nbytes)
+        if not self._missing:
+            switch(self._transport, self)
 
     async def _read(self) -> Body:
         if self._missing:

@@ -24,7 +24,7 @@ FLOORS: dict[int, str] = {
     2: "handler loader",
     3: "graph",
     4: "contract gate heads readiness",
-    5: "middleware endpoints fastpath",
+    5: "middleware endpoints fastpath intake",
     6: "app assembly worker",
     7: "workers cli __main__",
 }

@@ -45,7 +45,8 @@ def _judgement(path: str) -> str:
 
 def judge() -> str:
     """Of the Python that runs this."""
-    from preflight import missing  # its neighbour; as a script, this file's folder is on the path
+    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    from tools.preflight import missing
 
     if missing():
         return ""

@@ -51,7 +51,6 @@ def test_without_any_preflight_has_the_word(tmp_path: Path) -> None:
 
 
 def test_what_a_python_says_of_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "preflight", preflight)
     monkeypatch.setattr(preflight, "missing", list)
     monkeypatch.setattr(sys, "executable", "/opt/python/bin/python3")
     monkeypatch.setattr(sysconfig, "get_config_var", lambda name: "'--prefix=/opt/python'")
