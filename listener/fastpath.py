@@ -221,12 +221,12 @@ class Connection(asyncio.Protocol):
             last = await self._answer(head)
             self._give_back()
             self._next(last)
-        except Exception as error:
+        except BaseException as error:
+            self._task = None  # the error's trace leads to this object, which must not lead back: that is a cycle
+            self.abort()
+            if not isinstance(error, Exception):
+                raise
             log.error("a connection failed", exc_info=error)
-            self.abort()
-        except BaseException:
-            self.abort()
-            raise
         finally:
             self._give_back()
 

@@ -29,7 +29,7 @@ _REFUSING = 1.0
 #: Seconds between two looks whether a late worker is ready.
 _LOOK = 0.05
 #: Of the garbage collector: objects of the youngest generation, and how often a younger one goes before an older one.
-_THRESHOLDS = (20_000, 50, 100)
+_THRESHOLDS = (20_000, 10, 10)
 
 
 def main() -> int:
