@@ -11,8 +11,19 @@ from pathlib import Path
 
 from listener.errors import ConfigError
 from listener.triton import installation
+from tools.interpreter import optimised
 
-_PACKAGES = ("triton-listener", "aiohttp", "uvloop", "orjson", "numpy", "tritonclient", "nvidia-pytriton", "pillow")
+_PACKAGES = (
+    "triton-listener",
+    "aiohttp",
+    "uvloop",
+    "orjson",
+    "pysimdjson",
+    "numpy",
+    "tritonclient",
+    "nvidia-pytriton",
+    "pillow",
+)
 
 
 def describe(logs: Path) -> dict[str, str]:
@@ -27,7 +38,7 @@ def describe(logs: Path) -> dict[str, str]:
         "processor": f"{processor}, {os.cpu_count()} cores",
         "memory": f"{kilobytes / 2**20:.0f} GiB",
         "system": platform.platform(),
-        "Python": platform.python_version(),
+        "Python": f"{platform.python_version()}, built {'with' if optimised() else 'without'} optimisations",
         "Triton": f"{_server_version(logs)}, {_triton()}",
         "packages": ", ".join(f"{name} {version}" for name in _PACKAGES if (version := _version(name))),
         "wrk": _wrk(),

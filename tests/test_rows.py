@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from listener.call import Numbers
 from listener.rows import from_instances, plain_output, row_count, rows_of, singles, stack
 from listener.tensors import NUMPY, ModelSpec, TensorError, TensorSpec, from_instance
 
@@ -174,3 +175,52 @@ def test_a_row_of_a_vector_is_an_array_without_dimensions() -> None:
     (first, _) = singles({"y": ROWS[:, 0]})
     assert (first["y"].ndim, first["y"].dtype) == (0, np.dtype(np.float32))
     assert row_count({"y": ROWS}) == 2
+
+
+# Numbers that have been read into a buffer
+
+
+def buffered(batch: NDArray[np.float64]) -> Numbers:
+    return Numbers(batch.shape, memoryview(batch.tobytes()), batch.tolist)
+
+
+@given(
+    st.lists(NUMBERS.filter(lambda number: abs(number) < 1e308), min_size=1, max_size=6),
+    st.sampled_from(list(NUMPY)),
+)
+def test_a_buffer_of_doubles_leads_where_the_lists_do(values: list[Any], datatype: str) -> None:
+    doubles = np.array(values, np.float64).reshape(1, -1)
+    tensor = TensorSpec("x", datatype, (-1,))
+    array = from_instances(buffered(doubles), tensor, False)
+    if array is not None:
+        expected = one_by_one(doubles.tolist(), tensor)
+        assert (array.dtype, array.shape) == (expected.dtype, expected.shape)
+        np.testing.assert_array_equal(array, expected)
+
+
+@pytest.mark.parametrize("datatype", ["FP16", "FP32", "FP64", "INT8", "UINT8", "INT32", "INT64", "UINT64"])
+def test_ordinary_numbers_are_taken_from_the_buffer(datatype: str) -> None:
+    array = from_instances(buffered(np.arange(12.0).reshape(3, 4)), TensorSpec("x", datatype, (4,)), False)
+    assert array is not None
+    np.testing.assert_array_equal(array, np.arange(12).reshape(3, 4))
+
+
+@pytest.mark.parametrize(
+    ("value", "datatype"),
+    [
+        (1e39, "FP32"),
+        (7e4, "FP16"),
+        (300.0, "UINT8"),
+        (-1.0, "UINT8"),
+        (-1.0, "UINT64"),
+        (0.5, "INT32"),
+        (2.0**53 + 2, "INT64"),
+    ],
+)
+def test_what_a_datatype_may_not_hold_is_looked_at_closer(value: float, datatype: str) -> None:
+    assert from_instances(buffered(np.array([[value]])), TensorSpec("x", datatype, (1,)), False) is None
+
+
+@pytest.mark.parametrize("shape", [(3,), (4, 1), (), (-1, 4)], ids=str)
+def test_another_shape_is_looked_at_closer(shape: tuple[int, ...]) -> None:
+    assert from_instances(buffered(np.zeros((2, 4))), TensorSpec("x", "FP32", shape), False) is None
