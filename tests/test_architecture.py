@@ -46,6 +46,7 @@ PURE = (
     "contract.instances",
     "triton.answers",
     "triton.codec",
+    "triton.outputs",
     "triton.flight",
     "heads",
 )

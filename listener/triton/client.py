@@ -1,15 +1,16 @@
 """The connection to Triton: readiness and configuration through tritonclient, inference over connections of our own.
 
-Large inputs are written into shared memory and the call names the place; all else travels as bytes. Every status and
-every failure becomes one of this package's errors here.
+Large tensors lie in shared memory and the call names their places; all else travels as bytes. Every status and every
+failure becomes one of this package's errors here.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import aiohttp
@@ -21,10 +22,12 @@ from tritonclient.utils import InferenceServerException
 from listener.call import Arrays
 from listener.errors import BadRequest, ListenerError, TritonFailed, Unavailable
 from listener.tensors import ModelSpec
-from listener.triton.codec import Codec, Group
-from listener.triton.placing import place, worth_it
+from listener.triton.codec import NOWHERE, Codec, Group, Slot
+from listener.triton.placing import Places, place, worth_it
 from listener.triton.shm import SharedMemory
 from listener.triton.wire import Answer, ConnectionLost, ProtocolError, Wire
+
+log = logging.getLogger("listener.triton")
 
 _HEADER_LENGTH = "inference-header-content-length"
 #: To Triton, which serves them with a few threads; further calls wait for one.
@@ -117,47 +120,55 @@ class TritonClient:
                 dimension; without that one where the model does not batch, and then only one group.
 
         Returns:
-            All outputs by name, for the rows of all groups. BYTES come as object arrays of `bytes`.
+            All outputs by name, for the rows of all groups. BYTES come as object arrays of `bytes`. Arrays may be
+            read-only.
 
         Raises:
             BadRequest: Triton finds fault with the request.
             Unavailable: Triton cannot be reached, went away, or has the model not ready.
             TritonFailed: Triton answered 5xx or rubbish.
         """
-        if self._memory and worth_it(groups) and (answer := await self._through_memory(codec, groups, self._memory)):
-            return await self._outcome(model, codec, answer)
+        memory = self._memory
+        if memory and worth_it(groups, codec) and (places := place(groups, codec, memory)):
+            outputs = await self._through_memory(model, codec, places, memory)
+            if outputs is not None:
+                return outputs
         return await self._outcome(model, codec, await self._exchange(codec, groups))
 
-    async def _through_memory(self, codec: Codec, groups: Sequence[Arrays], memory: SharedMemory) -> Answer | None:
-        """The answer; None where there is no room, or this Triton does not know the region."""
+    async def _through_memory(
+        self, model: str, codec: Codec, places: Places, memory: SharedMemory
+    ) -> dict[str, NDArray[Any]] | None:
+        """The outputs; None where this Triton does not know the region, or an output does not fit its place."""
         with contextlib.ExitStack() as stack:
-            batch, taken, found = place(groups, memory)
-            for lease in taken:
+            for lease in places.taken:
                 stack.enter_context(lease)
-            if not taken and not found:
-                return None
             try:
-                answer = await self._exchange(codec, [batch])
+                answer = await self._exchange(codec, places.groups, places.slots())
             except BaseException:
-                for lease in taken + found:
-                    lease.park()  # Triton may read on
+                for lease in places.taken + places.found:
+                    lease.park()  # Triton may go on with them
                 raise
-        if answer.status in (400, 404) and b"shared memory region" in answer.body:
-            memory.suspend()
-            return None
-        return answer
+            if answer.status in (400, 404) and b"shared memory region" in answer.body:
+                memory.suspend()
+                return None
+            if answer.status >= 400 and places.outputs and b"shared memory size specified" in answer.body:
+                _distrust(model, codec, answer)
+                return None
+            return await self._outcome(model, codec, answer, places.views())
 
-    async def _exchange(self, codec: Codec, groups: Sequence[Group]) -> Answer:
+    async def _exchange(self, codec: Codec, groups: Sequence[Group], slots: Mapping[str, Slot] = NOWHERE) -> Answer:
         try:
-            return await self._wire.send(*codec.request(groups))
+            return await self._wire.send(*codec.request(groups, slots))
         except ConnectionLost as error:
             raise Unavailable("Triton cannot be reached") from error
         except ProtocolError as error:
             raise TritonFailed("Triton's answer is none of HTTP") from error
 
-    async def _outcome(self, model: str, codec: Codec, answer: Answer) -> dict[str, NDArray[Any]]:
+    async def _outcome(
+        self, model: str, codec: Codec, answer: Answer, placed: Mapping[str, memoryview] = NOWHERE
+    ) -> dict[str, NDArray[Any]]:
         if answer.status == 200:
-            return codec.response(answer.body, answer.headers.get(_HEADER_LENGTH))
+            return codec.response(answer.body, answer.headers.get(_HEADER_LENGTH), placed)
         if answer.status in (400, 404) and not await self.model_ready(model):
             raise Unavailable(f"model {model!r} is not ready")  # Triton makes that the caller's fault
         raise _refusal(model, answer.status, answer.body)
@@ -176,12 +187,24 @@ async def _trim(memory: SharedMemory) -> None:
         memory.trim()
 
 
+def _distrust(model: str, codec: Codec, answer: Answer) -> None:
+    """Outputs of the model come as bytes from now on, since one is larger than its configuration says."""
+    if codec.largest_output:  # the first of the calls that were under way
+        log.warning("model %r: its outputs cannot use shared memory: %s", model, _text(answer.status, answer.body))
+    codec.forget_sizes()
+
+
+def _text(status: int, body: bytes) -> str:
+    """What Triton says is wrong."""
+    try:
+        return str(orjson.loads(body)["error"])
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return f"HTTP {status}"
+
+
 def _refusal(model: str, status: int, body: bytes) -> ListenerError:
     """Triton's own 4xx is about the caller's tensors; what it says of itself stays inside."""
-    try:
-        text = str(orjson.loads(body)["error"])
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        text = f"HTTP {status}"
+    text = _text(status, body)
     if status == 503:
         return _noted(Unavailable(f"model {model!r} cannot take the request now"), text)
     if status >= 500:

@@ -9,20 +9,24 @@ from __future__ import annotations
 import math
 import urllib.parse
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
-from tritonclient.utils import np_to_triton_dtype, triton_to_np_dtype
+from tritonclient.utils import np_to_triton_dtype
 
 from listener.errors import TritonFailed
 from listener.tensors import ModelSpec, TensorError
+from listener.triton.outputs import Output, in_json, layout_of, mixed, read, row_sizes
 
 #: Heads, and layouts of answers, kept per model; the oldest goes first.
 _KEPT = 256
 #: Bytes from which on a tensor is sent from its own memory; a smaller one is copied sooner than a view of it is made.
 _LARGE = 32 << 10
+#: For calls without outputs in shared memory.
+NOWHERE: Mapping[str, Any] = MappingProxyType({})
 
 
 class Region(NamedTuple):
@@ -43,6 +47,20 @@ class Region(NamedTuple):
     shape: tuple[int, ...]
 
 
+class Slot(NamedTuple):
+    """Room for an output in shared memory which Triton has been told of.
+
+    Attributes:
+        region: its registered name.
+        offset: of the room in it, in bytes.
+        nbytes: of the room; the output may be smaller.
+    """
+
+    region: str
+    offset: int
+    nbytes: int
+
+
 #: One waiting request's inputs by name.
 Group: TypeAlias = Mapping[str, NDArray[Any] | Region]
 
@@ -56,39 +74,51 @@ class _Tensor(NamedTuple):
     size: int | None
 
 
-class _Output(NamedTuple):
-    """Where an output lies in an answer; `aligned`: numpy may use it there as fast as elsewhere."""
-
-    name: str
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-    start: int
-    end: int
-    aligned: bool
-
-
 class Codec:
     """Requests and answers of one model.
 
     Args:
         spec: of the model; all its outputs are asked for.
         host: for the header `Host`.
+
+    Attributes:
+        largest_output: bytes of the largest output in a full call, as far as the configuration tells sizes; 0 = of no
+            output.
     """
 
     def __init__(self, spec: ModelSpec, host: str) -> None:
         self._model = spec.name
         self._outputs = [output.name for output in spec.outputs]
+        self._batches = spec.max_batch_size > 0
+        self._row_sizes = row_sizes(spec)
+        self.largest_output = max(self._row_sizes.values(), default=0) * max(spec.max_batch_size, 1)
         path = f"/v2/models/{urllib.parse.quote(spec.name, safe='')}/infer"
         self._lines = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/octet-stream\r\n".encode()
         self._heads: dict[tuple[Any, ...], bytes] = {}
-        self._layouts: dict[bytes, tuple[_Output, ...]] = {}
+        self._layouts: dict[bytes, tuple[Output, ...]] = {}
 
-    def request(self, groups: Sequence[Group]) -> tuple[bytes, list[bytes | memoryview]]:
+    def output_sizes(self, groups: Sequence[Group]) -> dict[str, int]:
+        """Bytes of each output of a call, without those whose size the configuration does not tell.
+
+        Args:
+            groups: as `request` takes them, all of arrays.
+        """
+        rows = sum(len(next(iter(group.values()), ())) for group in groups) if self._batches else 1
+        return {name: rows * size for name, size in self._row_sizes.items()}
+
+    def forget_sizes(self) -> None:
+        """From now on no output's size is known: the model's are not those of its configuration."""
+        self._row_sizes, self.largest_output = {}, 0
+
+    def request(
+        self, groups: Sequence[Group], slots: Mapping[str, Slot] = NOWHERE
+    ) -> tuple[bytes, list[bytes | memoryview]]:
         """The inference call for some requests as one batch.
 
         Args:
             groups: each request's inputs; several groups have the same names, dtypes and shapes after the batch
                 dimension, which each leads with. A group with a `Region` stands alone.
+            slots: where outputs are to be written, by name; the others come with the answer.
 
         Returns:
             Everything up to the binary part (request line, headers, the protocol's JSON), and the binary part: input
@@ -115,26 +145,29 @@ class Codec:
             else:
                 key.append((name, dtype, shape, None))
                 parts += [_contents(group[name]) for group in groups]
-        found = tuple(key)
+        found = (*key, *slots.items()) if slots else tuple(key)
         head = self._heads.get(found)
         if head is None:
-            head = self._head(found)
+            head = self._head(key, slots)
             _keep(self._heads, found, head)
         return head, parts
 
-    def response(self, body: bytes, header_length: int | str | None) -> dict[str, NDArray[Any]]:
+    def response(
+        self, body: bytes, header_length: int | str | None, placed: Mapping[str, memoryview] = NOWHERE
+    ) -> dict[str, NDArray[Any]]:
         """The outputs by name, as read-only views of the answer's body where that is possible.
 
         Args:
             body: of an answer with status 200.
             header_length: what the answer's header `Inference-Header-Content-Length` says; None = it has none, all is
                 JSON.
+            placed: the contents of the request's slots, by output.
 
         Returns:
-            All outputs of the answer. BYTES come as object arrays of `bytes`.
+            All outputs of the answer; those in slots are copied. BYTES come as object arrays of `bytes`.
 
         Raises:
-            TritonFailed: that is no answer, or not a whole one.
+            TritonFailed: that is no answer, not a whole one, or one that does not fit its slots.
         """
         try:
             length = len(body) if header_length is None else int(header_length)
@@ -144,17 +177,17 @@ class Codec:
             layout = self._layouts.get(header)
             if layout is None:
                 entries = orjson.loads(header)["outputs"]
-                if any(_size(entry) is None for entry in entries):
-                    return _mixed(entries, body, length)
-                layout = _layout(entries, length)
+                if any(map(in_json, entries)):
+                    return mixed(entries, body, length, placed)
+                layout = layout_of(entries, length)
                 _keep(self._layouts, header, layout)
-            return _views(layout, body, length)
+            return read(layout, body, length, placed)
         except Exception as error:  # whatever is wrong with it, the answer was none
             raise TritonFailed(f"Triton's answer of model {self._model!r} cannot be read") from error
 
-    def _head(self, key: tuple[tuple[Any, ...], ...]) -> bytes:
+    def _head(self, inputs: Sequence[tuple[Any, ...]], slots: Mapping[str, Slot]) -> bytes:
         entries, total = [], 0
-        for name, *rest in key:
+        for name, *rest in inputs:
             if isinstance(rest[0], Region):
                 entries.append(_shared(name, rest[0]))
                 continue
@@ -163,7 +196,10 @@ class Codec:
             total += size
         said: dict[str, Any] = {"inputs": entries}
         if self._outputs:
-            said["outputs"] = [{"name": name, "parameters": {"binary_data": True}} for name in self._outputs]
+            said["outputs"] = [
+                {"name": name, "parameters": _place(slots[name]) if name in slots else {"binary_data": True}}
+                for name in self._outputs
+            ]
         else:
             said["parameters"] = {"binary_data_output": True}
         text = orjson.dumps(said)
@@ -191,13 +227,17 @@ def _entry(tensor: _Tensor) -> tuple[dict[str, Any], int]:
 
 
 def _shared(name: str, region: Region) -> dict[str, Any]:
+    return {"name": name, "shape": region.shape, "datatype": region.datatype, "parameters": _place(region)}
+
+
+def _place(there: Region | Slot) -> dict[str, Any]:
     parameters: dict[str, Any] = {
-        "shared_memory_region": region.region,
-        "shared_memory_byte_size": region.nbytes,
+        "shared_memory_region": there.region,
+        "shared_memory_byte_size": there.nbytes,
     }
-    if region.offset:
-        parameters["shared_memory_offset"] = region.offset
-    return {"name": name, "shape": region.shape, "datatype": region.datatype, "parameters": parameters}
+    if there.offset:
+        parameters["shared_memory_offset"] = there.offset
+    return parameters
 
 
 def _contents(array: Any) -> bytes | memoryview:
@@ -216,72 +256,3 @@ def _strings(array: Any) -> bytes:
         pieces.append(len(raw).to_bytes(4, "little"))
         pieces.append(raw)
     return b"".join(pieces)
-
-
-# Outputs
-
-
-def _size(entry: Mapping[str, Any]) -> int | None:
-    """Of an output's binary part; None if its data are in the JSON."""
-    size = (entry.get("parameters") or {}).get("binary_data_size")
-    return None if size is None else int(size)
-
-
-def _dtype(entry: Mapping[str, Any]) -> np.dtype[Any]:
-    found = triton_to_np_dtype(entry["datatype"])
-    if found is None:
-        raise ValueError(f"unknown datatype {entry['datatype']!r}")
-    return np.dtype(found)
-
-
-def _layout(entries: Sequence[Mapping[str, Any]], start: int) -> tuple[_Output, ...]:
-    """Where the binary outputs lie in the body, the first of them at `start`."""
-    layout = []
-    for entry in entries:
-        size, dtype, shape = _size(entry) or 0, _dtype(entry), tuple(map(int, entry["shape"]))
-        if size < 0 or any(length < 0 for length in shape):
-            raise ValueError(f"output {entry['name']!r} has a negative size")
-        if not dtype.hasobject and size != math.prod(shape) * dtype.itemsize:
-            raise ValueError(f"output {entry['name']!r} has another size than its shape says")
-        layout.append(_Output(str(entry["name"]), dtype, shape, start, start + size, start % dtype.itemsize == 0))
-        start += size
-    return tuple(layout)
-
-
-def _views(layout: Sequence[_Output], body: bytes, end: int) -> dict[str, NDArray[Any]]:
-    outputs: dict[str, NDArray[Any]] = {}
-    for name, dtype, shape, start, end, aligned in layout:
-        if dtype.hasobject:
-            outputs[name] = _read_strings(body[start:end]).reshape(shape)
-        elif aligned:
-            outputs[name] = np.ndarray(shape, dtype, body, start)
-        else:
-            outputs[name] = np.ndarray(shape, dtype, body[start:end])
-    if end != len(body):
-        raise ValueError(f"the body has {len(body)} bytes instead of {end}")
-    return outputs
-
-
-def _mixed(entries: Sequence[Mapping[str, Any]], body: bytes, start: int) -> dict[str, NDArray[Any]]:
-    """Outputs of which some are in the JSON; Triton was not asked for such."""
-    binary = [entry for entry in entries if _size(entry) is not None]
-    outputs = _views(_layout(binary, start), body, start)
-    said = {
-        str(entry["name"]): np.array(entry["data"], _dtype(entry)).reshape(entry["shape"])
-        for entry in entries
-        if _size(entry) is None
-    }
-    return {str(entry["name"]): (outputs | said)[str(entry["name"])] for entry in entries}
-
-
-def _read_strings(raw: bytes) -> NDArray[Any]:
-    found, at = [], 0
-    while at < len(raw):
-        start = at + 4
-        at = start + int.from_bytes(raw[at:start], "little")
-        found.append(raw[start:at])
-    if at != len(raw):
-        raise ValueError("a string is cut off")
-    array = np.empty(len(found), np.object_)
-    array[:] = found
-    return array

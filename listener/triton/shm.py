@@ -1,14 +1,17 @@
-"""Shared memory with Triton: large tensors are written where Triton reads them, and the request only names the place.
+"""Shared memory with Triton: large tensors are written where the other side reads them; requests only name the places.
 
 Each worker has one region in /dev/shm, registered with Triton once, from which *leases* are given out. A caller that
-gets none sends bytes instead; nothing fails for want of shared memory. docs/adr/0009-hot-path.md has the
+gets none sends or asks for bytes instead; nothing fails for want of shared memory. docs/adr/0009-hot-path.md has the
 figures behind the decisions, which are:
 
 * **Pages are reserved as they are needed** (pages.py). The region has its full length from the start, so it is
   registered once, but only 4 MiB of pages; more are reserved when a lease lies beyond. So a full /dev/shm is a lease
   that is not given, never a SIGBUS, and an idle worker holds 4 MiB. `trim` gives back what was not needed of late.
-* **A lease that Triton may still read is parked.** An inference call that was given up runs on. Its lease is used again
-  when its answer has come, when another Triton has registered the region, or after `parked_for` seconds.
+* **A lease that Triton may still use is parked.** An inference call that was given up runs on. Its lease is used again
+  when its answer has come, when another Triton has registered the region, or after some time. For an input, which is
+  only read, that is `parked_for` seconds. For an output it is `output_parked_for`, longer than any call can take, as
+  Triton would write into another request's tensor. While parked outputs fill half of the pool, outputs get no more
+  leases, so that the inputs keep their room.
 * **The name stays in /dev/shm while the worker lives**, since a restarted Triton opens it again. `Claim` removes it,
   after a crash as well; the pages go with it though Triton has them mapped.
 * **Nothing is ever unregistered.** Triton before 2.50 crashes if a call still reads the region
@@ -41,6 +44,8 @@ log = logging.getLogger("listener.triton")
 
 #: Seconds. Longer than any platform lets a request take by default, so that no backend reads there any more.
 _PARKED_FOR = 600.0
+#: Seconds, where Triton writes. Longer than any platform lets a request take at all, which is an hour.
+_OUTPUT_PARKED_FOR = 7200.0
 _TIMEOUT = 2.0  # seconds for registering
 #: No answer, or none of Triton's.
 _SILENT = (aiohttp.ClientError, OSError, TimeoutError, ValueError, KeyError, TypeError)
@@ -58,12 +63,14 @@ class Lease:
     """Bytes of the region that are the caller's until the context ends.
 
     Attributes:
-        region, offset, nbytes: for the input's `shared_memory_*` parameters.
+        region, offset, nbytes: for the tensor's `shared_memory_*` parameters.
         view: writable, exactly `nbytes` long; not to be used after the context.
+        for_output: Triton writes there.
     """
 
-    def __init__(self, pool: SharedMemory, offset: int, end: int, view: memoryview) -> None:
+    def __init__(self, pool: SharedMemory, offset: int, end: int, view: memoryview, for_output: bool) -> None:
         self.region, self.offset, self.nbytes, self.view = pool.region, offset, len(view), view
+        self.for_output = for_output
         self.end = end  # of the whole pages that it has
         self._pool = pool
 
@@ -79,7 +86,7 @@ class Lease:
             self.release()
 
     def park(self) -> None:
-        """Keeps the bytes from others after the context, as Triton may still read them; until `release`.
+        """Keeps the bytes from others after the context, as Triton may still read or write them; until `release`.
 
         To be called when a call that names the lease has been sent and ends without an answer.
         """
@@ -97,7 +104,8 @@ class SharedMemory:
         size: the most that it takes, in bytes; None: `default_size()`. Below 4 MiB, without /dev/shm and where that is
             full, the pool is off: it gives no leases.
         shm: the folder of shared memory.
-        parked_for: seconds after which a parked lease is used again at the latest.
+        parked_for: seconds after which a parked lease of an input is used again at the latest.
+        output_parked_for: the same for outputs.
         clock: seconds.
 
     Attributes:
@@ -111,9 +119,10 @@ class SharedMemory:
         *,
         shm: Path = SHM,
         parked_for: float = _PARKED_FOR,
+        output_parked_for: float = _OUTPUT_PARKED_FOR,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._parked_for, self._clock = parked_for, clock
+        self._parked_for, self._output_parked_for, self._clock = parked_for, output_parked_for, clock
         self._lock = threading.Lock()
         self._asking = asyncio.Lock()
         self._registered = self._warned = self._closed = False
@@ -155,8 +164,12 @@ class SharedMemory:
         """No leases until `register` succeeds: Triton went away, or answered that it does not know the region."""
         self._registered = False
 
-    def lease(self, nbytes: int) -> Lease | None:
+    def lease(self, nbytes: int, for_output: bool = False) -> Lease | None:
         """Room for `nbytes`; None where there is none: the pool is full, off or not registered.
+
+        Args:
+            nbytes: at least 1.
+            for_output: Triton will write there. None as well while such leases, parked, fill half of the pool.
 
         Raises:
             ValueError: `nbytes` is not positive.
@@ -165,14 +178,16 @@ class SharedMemory:
             raise ValueError(f"a lease of {nbytes} bytes")
         with self._lock:
             self._return_overdue()
-            if not self._registered or self._pages is None or (found := self._free.take(nbytes)) is None:
+            if not self._registered or self._pages is None or (for_output and self._is_half_parked()):
+                return None
+            if (found := self._free.take(nbytes)) is None:
                 return None
             begin, end = found
             if not self._pages.reserve(end):
                 self._free.give(begin, end)
                 return None
             self._peak = max(self._peak, end)
-            lease = Lease(self, begin, end, self._pages.view(begin, begin + nbytes))
+            lease = Lease(self, begin, end, self._pages.view(begin, begin + nbytes), for_output)
             self._out[lease] = math.inf
             return lease
 
@@ -209,7 +224,7 @@ class SharedMemory:
         """`Lease.park`."""
         with self._lock:
             if lease in self._out:
-                self._out[lease] = self._clock() + self._parked_for
+                self._out[lease] = self._clock() + (self._output_parked_for if lease.for_output else self._parked_for)
             self._unmap()
 
     def take_back(self, lease: Lease) -> None:
@@ -222,7 +237,7 @@ class SharedMemory:
         if any(entry["name"] == self.region for entry in await control.get_system_shared_memory_status()):
             return
         await control.register_system_shared_memory(self.region, f"/{self.region}", self.size)
-        with self._lock:  # a Triton that did not know the region has no call that reads it
+        with self._lock:  # a Triton that did not know the region has no call that uses it
             for lease in [lease for lease in self._out if self.is_parked(lease)]:
                 self._return(lease)
 
@@ -234,6 +249,11 @@ class SharedMemory:
                 reason,
             )
         self._warned = True
+
+    def _is_half_parked(self) -> bool:
+        """Whether outputs of calls that were given up hold half of the pool."""
+        parked = [lease for lease in self._out if lease.for_output and self.is_parked(lease)]
+        return 2 * sum(lease.end - lease.offset for lease in parked) >= self.size
 
     def _return(self, lease: Lease) -> None:
         if self._out.pop(lease, None) is not None:

@@ -23,6 +23,7 @@ from listener.settings import Settings
 from listener.tensors import ModelSpec
 from listener.triton import installation
 from listener.triton.client import TritonClient
+from listener.triton.model import Model
 from listener.triton.regions import SHM, sweep
 from listener.triton.server import TritonServer
 from listener.triton.shm import Lease, SharedMemory
@@ -31,7 +32,7 @@ pytestmark = pytest.mark.triton
 
 MiB = 1 << 20
 
-CONFIG = """
+HALVES = """
 backend: "python"
 max_batch_size: 0
 input [ { name: "x" data_type: TYPE_FP32 dims: [ -1 ] } ]
@@ -39,7 +40,17 @@ output [ { name: "y" data_type: TYPE_FP32 dims: [ -1 ] } ]
 instance_group [ { kind: KIND_CPU } ]
 """
 
-#: Waits for as long as the last number says, then answers the sums of the first half and of the second.
+#: What `wide` says and gives; `liar` says the same.
+WIDE = """
+backend: "python"
+max_batch_size: 4
+input [ { name: "x" data_type: TYPE_FP32 dims: [ 16 ] } ]
+output [ { name: "y" data_type: TYPE_FP32 dims: [ 3, 256, 256 ] }, { name: "n" data_type: TYPE_INT32 dims: [ 1 ] } ]
+instance_group [ { kind: KIND_CPU count: 2 } ]
+"""
+
+#: Wait for as long as the last number says. Then `halves` answers the sums of the first half and of the second, the
+#: others a ramp for each row that begins with its sum, and the number of rows; `liar` one number too many.
 MODEL = """
 import time
 import numpy as np
@@ -47,19 +58,35 @@ import triton_python_backend_utils as pb_utils
 
 
 class TritonPythonModel:
-    def execute(self, requests):
-        return [self.answer(pb_utils.get_input_tensor_by_name(request, "x").as_numpy()) for request in requests]
+    def initialize(self, args):
+        self.answer = globals()[args["model_name"]]
 
-    def answer(self, x):
-        time.sleep(float(x[-1]))
-        y = np.array([half.sum() for half in np.array_split(x, 2)], np.float32)
-        return pb_utils.InferenceResponse([pb_utils.Tensor("y", y)])
+    def execute(self, requests):
+        return [self.told(pb_utils.get_input_tensor_by_name(request, "x").as_numpy()) for request in requests]
+
+    def told(self, x):
+        time.sleep(float(x.flat[-1]))
+        return pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in self.answer(x).items()])
+
+
+def halves(x):
+    return {"y": np.array([half.sum() for half in np.array_split(x, 2)], np.float32)}
+
+
+def wide(x, shape=(3, 256, 256)):
+    ramp = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    y = x.sum(axis=1, dtype=np.float32)[:, None, None, None] + ramp
+    return {"y": y, "n": np.full((len(x), 1), len(x), np.int32)}
+
+
+def liar(x):
+    return wide(x, (3, 256, 257))
 """
 
 
 @dataclass
 class Served:
-    """A Triton with the model above, and a pool that it may know."""
+    """A Triton with the models above, and a pool that it may know."""
 
     server: TritonServer
     child: process.Child
@@ -99,9 +126,10 @@ def place(lease: Lease) -> dict[str, Any]:
 
 @asynccontextmanager
 async def serving(folder: Path) -> AsyncIterator[Served]:
-    (folder / "models" / "halves" / "1").mkdir(parents=True)
-    (folder / "models" / "halves" / "config.pbtxt").write_text(CONFIG)
-    (folder / "models" / "halves" / "1" / "model.py").write_text(MODEL)
+    for name, config in {"halves": HALVES, "wide": WIDE, "liar": WIDE}.items():
+        (folder / "models" / name / "1").mkdir(parents=True)
+        (folder / "models" / name / "config.pbtxt").write_text(config)
+        (folder / "models" / name / "1" / "model.py").write_text(MODEL)
     server = TritonServer(installation.find(""), folder / "models", Settings(), free_ports=True)
     child = await server.start()
     control = InferenceServerClient(server.url.removeprefix("http://"))
@@ -247,3 +275,107 @@ async def test_a_killed_worker_leaves_nothing_though_triton_goes_on(tmp_path: Pa
             assert await served.ask(lease) == (200, sums(x))
         with_its_own.close()
         assert not list(SHM.glob(f"{with_its_own.region}*"))
+
+
+# Large outputs
+
+ROW = 4 * 3 * 256 * 256  # bytes of y
+
+
+class Watched(SharedMemory):
+    """Remembers the leases that outputs got."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.given: list[Lease] = []
+
+    def lease(self, nbytes: int, for_output: bool = False) -> Lease | None:
+        lease = super().lease(nbytes, for_output)
+        if lease and for_output:
+            self.given.append(lease)
+        return lease
+
+
+@asynccontextmanager
+async def calling(served: Served, name: str, size: int) -> AsyncIterator[tuple[Model, Watched]]:
+    """A model whose client shares a pool of its own with Triton."""
+    memory = Watched(size)
+    client = TritonClient(served.server.url, memory)
+    await client.open()
+    try:
+        await client.introduce()
+        model = Model(name, client)
+        await model.read_spec()
+        yield model, memory
+    finally:
+        await client.close()
+
+
+def row(number: float, wait: float = 0) -> NDArray[Any]:
+    """[1, 16]"""
+    x = np.zeros((1, 16), np.float32)
+    x[0, 0], x[0, -1] = number, wait
+    return x
+
+
+def is_right(outputs: dict[str, NDArray[Any]], *numbers: float, columns: int = 256) -> bool:
+    ramp = np.arange(3 * 256 * columns, dtype=np.float32).reshape(3, 256, columns)
+    wanted = np.array(numbers, np.float32)[:, None, None, None] + ramp
+    return bool(outputs["y"].shape == wanted.shape and (outputs["y"] == wanted).all() and (outputs["n"] >= 1).all())
+
+
+async def test_large_outputs_come_through_shared_memory(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with serving(tmp_path) as served:
+        async with calling(served, "wide", 32 * MiB) as (model, memory):
+            first = await model.infer({"x": row(7)})
+            batched = await model.infer({"x": np.concatenate([row(number) for number in range(6)])})
+            assert is_right(first, 7)
+            assert is_right(batched, *range(6))
+            assert [lease.nbytes // ROW for lease in memory.given] == [1, 4, 2]
+            together = await asyncio.gather(*(model.infer({"x": row(number)}) for number in range(40)))
+            assert all(is_right(outputs, number) for number, outputs in enumerate(together))
+            assert len(memory.given) < 40  # some requests shared a call
+            everything = memory.lease(memory.size)
+            assert everything
+            everything.release()
+        await with_little_room(served)
+        await given_up(served)
+        await larger_than_it_says(served, caplog)
+
+
+async def with_little_room(served: Served) -> None:
+    async with calling(served, "wide", 4 * MiB) as (model, memory):
+        together = await asyncio.gather(*(model.infer({"x": row(number)}) for number in range(40)))
+        assert all(is_right(outputs, number) for number, outputs in enumerate(together))
+        given = len(memory.given)
+        assert given
+        everything = memory.lease(memory.size)
+        assert everything
+        with everything:
+            assert is_right(await model.infer({"x": row(3)}), 3)
+        assert len(memory.given) == given
+
+
+async def given_up(served: Served) -> None:
+    """A call that goes on in Triton writes into nobody's tensor."""
+    async with calling(served, "wide", 32 * MiB) as (model, memory):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await model.infer({"x": row(1000, wait=0.6)})
+        [slow] = memory.given
+        for number in range(40):
+            assert is_right(await model.infer({"x": row(number)}), number)
+            await asyncio.sleep(0.02)
+        assert memory.is_parked(slow)
+        assert slow.offset not in {lease.offset for lease in memory.given[1:]}
+
+
+async def larger_than_it_says(served: Served, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.clear()
+    async with calling(served, "liar", 32 * MiB) as (model, memory):
+        for number in range(3):
+            assert is_right(await model.infer({"x": row(number)}), number, columns=257)
+        assert len(memory.given) == 1
+    [warning] = [record.getMessage() for record in caplog.records if record.name == "listener.triton"]
+    assert "'liar'" in warning
+    assert f"({ROW} bytes) should be at least {ROW + 4 * 3 * 256} bytes" in warning

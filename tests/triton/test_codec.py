@@ -17,7 +17,7 @@ from tritonclient.utils import np_to_triton_dtype, serialize_byte_tensor
 from listener.errors import TritonFailed
 from listener.tensors import NUMPY, ModelSpec, TensorError, TensorSpec
 from listener.triton import codec as under_test
-from listener.triton.codec import Codec, Group, Region
+from listener.triton.codec import Codec, Group, Region, Slot
 
 SPEC = ModelSpec(
     "m", (TensorSpec("X", "FP32", (-1,)),), (TensorSpec("Y", "FP32", (2,)), TensorSpec("Z", "FP32", ())), 8
@@ -149,6 +149,23 @@ def test_shared_memory_in_place_of_a_tensor() -> None:
     assert binary == b""
 
 
+def test_outputs_in_shared_memory() -> None:
+    codec, given_arrays = Codec(SPEC, "h"), {"X": np.ones((1, 2), np.float32)}
+    for offset in (64, 0):  # the place is a part of what is kept
+        for _ in range(2):
+            head, parts = codec.request([given_arrays], {"Z": Slot("r", offset, 4)})
+            said = json.loads(head.partition(b"\r\n\r\n")[2])
+            place = {"shared_memory_region": "r", "shared_memory_byte_size": 4}
+            place |= {"shared_memory_offset": offset} if offset else {}
+            assert said["outputs"] == [
+                {"name": "Y", "parameters": {"binary_data": True}},
+                {"name": "Z", "parameters": place},
+            ]
+            assert b"".join(parts) == given_arrays["X"].tobytes()
+    *_, said, _ = sent(codec, given_arrays)
+    assert [output["parameters"] for output in said["outputs"]] == [{"binary_data": True}] * 2
+
+
 def test_heads_are_kept_but_not_all_of_them() -> None:
     codec = Codec(SPEC, "h")
     array = np.ones((2, 3), np.float32)
@@ -277,3 +294,86 @@ def test_layouts_are_kept_but_not_all_of_them() -> None:
     for size in range(1000):
         codec.response(*answered({"Y": ("INT8", np.ones(size, np.int8))}))
     assert len(codec._layouts) == under_test._KEPT
+
+
+# Outputs in shared memory
+
+
+def spec_of(*outputs: TensorSpec, batch: int = 8, independent: bool = True) -> ModelSpec:
+    return ModelSpec("m", (TensorSpec("X", "FP32", (2,)),), outputs, batch, independent)
+
+
+@pytest.mark.parametrize(
+    ("output", "row"),
+    [
+        (TensorSpec("Y", "FP32", (3, 5)), 60),
+        (TensorSpec("Y", "BOOL", (3,)), 3),
+        (TensorSpec("Y", "FP16", ()), 2),
+        (TensorSpec("Y", "INT64", (0, 3)), 0),
+        (TensorSpec("Y", "FP32", (3, -1)), None),
+        (TensorSpec("Y", "BYTES", (3,)), None),
+        (TensorSpec("Y", "BF16", (3,)), None),
+    ],
+)
+def test_sizes_that_the_configuration_tells(output: TensorSpec, row: int | None) -> None:
+    groups = [{"X": np.ones((rows, 2), np.float32)} for rows in (1, 2)]
+    codec = Codec(spec_of(output), "h")
+    assert codec.output_sizes(groups) == ({} if row is None else {"Y": 3 * row})
+    assert codec.largest_output == 8 * (row or 0)
+    codec = Codec(spec_of(output, batch=0), "h")
+    assert codec.output_sizes(groups[:1]) == ({} if row is None else {"Y": row})
+    assert codec.largest_output == (row or 0)
+
+
+def test_sizes_of_sequences_are_not_used_nor_those_that_were_wrong() -> None:
+    output = TensorSpec("Y", "FP32", (3,))
+    assert Codec(spec_of(output, independent=False), "h").largest_output == 0
+    codec = Codec(spec_of(output), "h")
+    codec.forget_sizes()
+    assert (codec.largest_output, codec.output_sizes([{"X": np.ones((1, 2), np.float32)}])) == (0, {})
+
+
+def placed_answer(datatype: str, shape: list[int], more: dict[str, Any] | None = None) -> bytes:
+    """All in the JSON, and Y without its data."""
+    entries = [{"name": "Y", "datatype": datatype, "shape": shape}, *([more] if more else [])]
+    return json.dumps({"model_name": "m", "outputs": entries}).encode()
+
+
+@pytest.mark.parametrize("spare", [0, 4])
+def test_outputs_are_copied_out_of_their_places(spare: int) -> None:
+    codec, room = Codec(SPEC, "h"), bytearray(np.arange(4, dtype=np.float32).tobytes() + b"x" * spare)
+    for _ in range(2):
+        y = codec.response(placed_answer("FP32", [2, 2]), None, {"Y": memoryview(room)})["Y"]
+        assert same(y, np.arange(4, dtype=np.float32).reshape(2, 2))
+        assert (y.base, y.flags.writeable) == (None, False)
+        room.extend(b"x")  # BufferError if anything looked at it still
+
+
+@pytest.mark.parametrize("in_json", [False, True])
+def test_outputs_in_all_places_at_once(in_json: bool) -> None:
+    room = memoryview(np.arange(4, dtype=np.float32).tobytes())
+    entries: list[dict[str, Any]] = [
+        {"name": "A", "datatype": "UINT8", "shape": [3], "parameters": {"binary_data_size": 3}},
+        {"name": "Y", "datatype": "FP32", "shape": [4], "parameters": {}},
+        {"name": "B", "datatype": "UINT8", "shape": [1], "parameters": {"binary_data_size": 1}},
+    ]
+    if in_json:
+        entries.insert(1, {"name": "J", "datatype": "INT8", "shape": [1], "data": [7]})
+    header = json.dumps({"outputs": entries}).encode()
+    outputs = Codec(SPEC, "h").response(header + b"abcd", len(header), {"Y": room})
+    assert list(outputs) == [entry["name"] for entry in entries]
+    assert (outputs["A"].tobytes(), outputs["B"].tobytes(), outputs["Y"].tolist()) == (b"abc", b"d", [0, 1, 2, 3])
+
+
+@pytest.mark.parametrize(
+    ("datatype", "shape"),
+    [("FP32", [5]), ("FP64", [4]), ("FP32", [-1]), ("FP32", [-2, -2]), ("FP32", [10**30]), ("BYTES", [1]), ("XY", [1])],
+)
+def test_outputs_that_do_not_fit_their_places(datatype: str, shape: list[int]) -> None:
+    with pytest.raises(TritonFailed, match="cannot be read"):
+        Codec(SPEC, "h").response(placed_answer(datatype, shape), None, {"Y": memoryview(bytes(16))})
+
+
+def test_an_output_that_has_no_place() -> None:
+    with pytest.raises(TritonFailed, match="cannot be read"):
+        Codec(SPEC, "h").response(placed_answer("FP32", [1]), None, {"Z": memoryview(bytes(16))})

@@ -89,8 +89,8 @@ def names(shm: Path) -> set[str]:
     return {path.name for path in shm.iterdir()}
 
 
-def taken(pool: SharedMemory, nbytes: int) -> Lease:
-    lease = pool.lease(nbytes)
+def taken(pool: SharedMemory, nbytes: int, for_output: bool = False) -> Lease:
+    lease = pool.lease(nbytes, for_output)
     assert lease
     return lease
 
@@ -216,6 +216,51 @@ async def test_parking_ends_with_its_time(shm: Path) -> None:
             assert (third.offset, second.offset) == (first.offset, first.offset + MiB)
             first.release()  # too late: the bytes are another's
             assert taken(pool, MiB).offset == 2 * MiB
+
+
+async def test_what_triton_may_still_write_is_parked_for_longer(shm: Path) -> None:
+    clock = Clock()
+    with made(shm, parked_for=60, output_parked_for=600, clock=clock) as pool:
+        triton = Triton()
+        await pool.register(triton)
+        for until in (599, 600):
+            with taken(pool, MiB, for_output=True) as written, taken(pool, MiB) as other:
+                written.park()
+                other.park()
+            clock.now += 60
+            with taken(pool, pool.size - MiB) as rest:
+                assert rest.offset == other.offset
+            clock.now += until - 60
+            assert all_is_free(pool) == (until == 600)
+            triton.restart()
+            assert await pool.register(triton)
+            assert all_is_free(pool)
+
+
+async def test_by_default_that_is_two_hours(shm: Path) -> None:
+    clock = Clock()
+    with made(shm, clock=clock) as pool:
+        await pool.register(Triton())
+        with taken(pool, MiB, for_output=True) as lease:
+            lease.park()
+        clock.now = 7199
+        assert not all_is_free(pool)
+        clock.now = 7200
+        assert all_is_free(pool)
+
+
+async def test_parked_outputs_leave_half_of_the_pool_to_others(pool: SharedMemory) -> None:
+    parked = []
+    with taken(pool, MiB, for_output=True), taken(pool, MiB) as other:
+        other.park()  # these two do not count
+        while lease := pool.lease(MiB, for_output=True):
+            with lease:
+                lease.park()
+            parked.append(lease)
+        assert len(parked) == pool.size // MiB // 2
+        taken(pool, MiB).release()
+    parked.pop().release()
+    taken(pool, MiB, for_output=True).release()
 
 
 async def test_a_lease_in_use_has_no_end(shm: Path) -> None:
