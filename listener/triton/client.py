@@ -10,7 +10,8 @@ import asyncio
 import contextlib
 import logging
 import urllib.parse
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -24,7 +25,7 @@ from listener.errors import BadRequest, ListenerError, TritonFailed, Unavailable
 from listener.tensors import ModelSpec
 from listener.triton.codec import NOWHERE, Codec, Group, Slot
 from listener.triton.placing import Places, place, worth_it
-from listener.triton.shm import SharedMemory
+from listener.triton.shm import Lease, SharedMemory
 from listener.triton.wire import Answer, ConnectionLost, ProtocolError, Wire
 
 log = logging.getLogger("listener.triton")
@@ -54,6 +55,7 @@ class TritonClient:
         self._memory = memory
         self._control: Any = None
         self._trimming: asyncio.Task[None] | None = None
+        self._given_up: set[asyncio.Task[Answer]] = set()  # calls, with leases, for which nobody waits any more
 
     async def open(self) -> None:
         self._control = InferenceServerClient(self._netloc, conn_timeout=_CONTROL_TIMEOUT)
@@ -65,6 +67,7 @@ class TritonClient:
         if self._trimming:
             self._trimming.cancel()
         await self._wire.close()
+        await asyncio.gather(*self._given_up, return_exceptions=True)
         if self._control:
             await self._control.close()
         if self._memory:
@@ -142,12 +145,7 @@ class TritonClient:
         with contextlib.ExitStack() as stack:
             for lease in places.taken:
                 stack.enter_context(lease)
-            try:
-                answer = await self._exchange(codec, places.groups, places.slots())
-            except BaseException:
-                for lease in places.taken + places.found:
-                    lease.park()  # Triton may go on with them
-                raise
+            answer = await self._see_through(self._exchange(codec, places.groups, places.slots()), places)
             if answer.status in (400, 404) and b"shared memory region" in answer.body:
                 memory.suspend()
                 return None
@@ -155,6 +153,29 @@ class TritonClient:
                 _distrust(model, codec, answer)
                 return None
             return await self._outcome(model, codec, answer, places.views())
+
+    async def _see_through(self, exchange: Coroutine[Any, Any, Answer], places: Places) -> Answer:
+        """The answer to a call whose leases are free only when Triton has answered, whoever still waits for it.
+
+        So a call that is given up goes on: closing its connection would leave nobody to say when that is.
+        """
+        task, leases = asyncio.create_task(exchange), places.taken + places.found
+        try:
+            return await asyncio.shield(task)
+        except BaseException:
+            for lease in leases:
+                lease.park()  # Triton may go on with them
+            if not task.done():
+                self._given_up.add(task)
+                task.add_done_callback(partial(self._seen_off, leases=leases))
+            raise
+
+    def _seen_off(self, task: asyncio.Task[Answer], leases: Sequence[Lease]) -> None:
+        """A call that was given up has come to its end."""
+        self._given_up.discard(task)
+        if not task.cancelled() and task.exception() is None:
+            for lease in leases:
+                lease.release()
 
     async def _exchange(self, codec: Codec, groups: Sequence[Group], slots: Mapping[str, Slot] = NOWHERE) -> Answer:
         try:

@@ -213,3 +213,26 @@ async def test_an_answer_that_does_not_fit_is_none(triton: Wide, memory: SharedM
         with pytest.raises(TritonFailed, match="cannot be read"):
             await client.infer("m", codec, [rows(1)])
         assert all_is_free(memory)
+
+
+async def test_a_call_that_was_given_up_frees_its_places_when_triton_has_answered(
+    triton: Wide, memory: SharedMemory
+) -> None:
+    triton.gate.clear()
+    async with calling(triton, memory) as (client, codec):
+        with memory.lease(4 * WIDE) or contextlib.nullcontext() as body:  # a request's body, read into place
+            assert body is not None
+            x = np.frombuffer(body.view, np.float32).reshape(-1, 1)[:8]
+            call = asyncio.create_task(client.infer("m", codec, [{"X": x}]))
+            await triton.begun.wait()
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+        assert len(memory._out) == 2
+        assert all(memory.is_parked(lease) for lease in memory._out)
+        triton.gate.set()
+        async with asyncio.timeout(5):
+            while memory._out:
+                await asyncio.sleep(0.01)
+        assert all_is_free(memory)
+        assert right(await client.infer("m", codec, [rows(1)]), 1)
