@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from benchmarks import goals, loads
 from benchmarks.goals import Judged
 from benchmarks.results import Key, Results, Spread
 
 _CELLS = ("load", "connections", "server", "requests/s", "of direct", "p50 ms", "p99 ms", "CPU us", "Triton's CPU us")
+
+#: Why goals are missed, and what was tried; written by people.
+_DISTANCES = Path(__file__).with_name("distances.md")
 
 
 def tables(results: Results) -> str:
@@ -41,6 +45,7 @@ def page(results: Results, facts: Mapping[str, str], command: str, plot: str | N
         "\n".join(f"* {name}: {fact}" for name, fact in described.items() if fact),
         "\n".join(titles),
         tables(results),
+        _DISTANCES.read_text().strip(),
     ]
     return "\n\n".join(parts) + "\n"
 
