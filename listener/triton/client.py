@@ -165,9 +165,8 @@ class TritonClient:
         except BaseException:
             for lease in leases:
                 lease.park()  # Triton may go on with them
-            if not task.done():
-                self._given_up.add(task)
-                task.add_done_callback(partial(self._seen_off, leases=leases))
+            self._given_up.add(task)
+            task.add_done_callback(partial(self._seen_off, leases=leases))  # also if it has just ended
             raise
 
     def _seen_off(self, task: asyncio.Task[Answer], leases: Sequence[Lease]) -> None:

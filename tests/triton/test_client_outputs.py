@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 from listener.errors import TritonFailed, Unavailable
 from listener.tensors import ModelSpec, TensorSpec
+from listener.triton.answers import Answer
 from listener.triton.client import TritonClient
 from listener.triton.codec import Codec
+from listener.triton.placing import Places
 from listener.triton.shm import SharedMemory
 
 WIDE = 64 << 10  # numbers of FP32, 256 KiB
@@ -232,3 +234,22 @@ async def test_a_call_that_was_given_up_frees_its_places_when_triton_has_answere
                 await asyncio.sleep(0.01)
         assert all_is_free(memory)
         assert right(await client.infer("m", codec, [rows(1)]), 1)
+
+
+async def test_a_call_that_is_given_up_as_its_answer_comes_frees_its_places(triton: Wide, memory: SharedMemory) -> None:
+    answered = asyncio.Event()
+
+    async def exchange() -> Answer:
+        answered.set()
+        return Answer(200, {}, b"")
+
+    async with calling(triton, memory) as (client, _):
+        lease = memory.lease(4 * WIDE, for_output=True)
+        assert lease is not None
+        call = asyncio.create_task(client._see_through(exchange(), Places([], {}, [lease], [])))
+        await answered.wait()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        await asyncio.sleep(0)
+        assert all_is_free(memory)
