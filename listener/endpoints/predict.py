@@ -20,7 +20,6 @@ from listener.errors import HandlerFailed
 from listener.gate import Gate
 from listener.middleware import REQUEST_ID
 
-
 #: Looking a member up in an enumeration costs more than all else that is done with it.
 _JSON, _NPY, _BINARY = Form.JSON, Form.NPY, Form.BINARY
 
