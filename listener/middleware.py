@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from listener.contract import instances
+from listener.contract.media import JSON
 from listener.errors import BadRequest, BodyTooLarge, InternalError, ListenerError, UnknownPath, WrongMethod
 
 log = logging.getLogger("listener.http")
@@ -21,7 +22,7 @@ _ACCEPTED_ID = re.compile(r"[\w.:\-]{1,128}", re.ASCII)
 #: Ids that are made here: unlike any other process's, and cheaper than a random one for each request.
 _OURS, _NUMBERS = secrets.token_hex(8), itertools.count(1)
 
-Endpoint = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def request_id(given: str) -> str:
@@ -30,21 +31,27 @@ def request_id(given: str) -> str:
 
 
 @web.middleware
-async def identify(request: web.Request, handler: Endpoint) -> web.StreamResponse:
+async def identify(request: web.Request, handler: _Handler) -> web.StreamResponse:
     """Takes the caller's request id if it is harmless, else makes one; the answer carries it."""
     request[REQUEST_ID] = request_id(request.headers.get(REQUEST_ID_HEADER, ""))
     response = await handler(request)
-    response.headers[REQUEST_ID_HEADER] = request[REQUEST_ID]
+    if not response.prepared:  # a stream has it already
+        response.headers[REQUEST_ID_HEADER] = request[REQUEST_ID]
     return response
 
 
 @web.middleware
-async def errors_to_bodies(request: web.Request, handler: Endpoint) -> web.StreamResponse:
+async def errors_to_bodies(request: web.Request, handler: _Handler) -> web.StreamResponse:
     """Every failure, whatever its kind, as `{"error": "<one sentence>"}` with its status."""
     try:
         return await handler(request)
+    except web.HTTPMethodNotAllowed as error:
+        if request.method == "OPTIONS":
+            return web.Response(status=204, headers={"Allow": error.headers["Allow"]})
+        wrong = WrongMethod(f"{request.method} is not allowed on {request.path}")
+        return _refusal(request, wrong, error.headers["Allow"])
     except web.HTTPException as error:
-        return _refusal(request, _translated(request, error), error.headers.get("Allow"))
+        return _refusal(request, _translated(request, error))
     except web.RequestPayloadError:
         damaged = BadRequest("the body is damaged: it ends early, or is not in its Content-Encoding")
         return _refusal(request, damaged)
@@ -69,7 +76,7 @@ def refusal(error: Exception, request_id: str, path: str) -> ListenerError:
 
 def _refusal(request: web.Request, error: Exception, allow: str | None = None) -> web.StreamResponse:
     told = refusal(error, request[REQUEST_ID], request.raw_path)
-    response = web.Response(status=told.status, body=instances.encode_error(told), content_type=instances.MEDIA_TYPE)
+    response = web.Response(status=told.status, body=instances.encode_error(told), content_type=JSON)
     if told.retry_after is not None:
         response.headers["Retry-After"] = str(told.retry_after)
     if allow:
@@ -78,11 +85,9 @@ def _refusal(request: web.Request, error: Exception, allow: str | None = None) -
 
 
 def _translated(request: web.Request, error: web.HTTPException) -> ListenerError:
-    """aiohttp's own refusals in our words."""
+    """aiohttp's own refusals in our words; 417, for an Expect that is not 100-continue, becomes 400."""
     if isinstance(error, web.HTTPNotFound):
         return UnknownPath(f"no such path: {request.path}")
-    if isinstance(error, web.HTTPMethodNotAllowed):
-        return WrongMethod(f"{request.method} is not allowed on {request.path}")
     if isinstance(error, web.HTTPRequestEntityTooLarge):
         return BodyTooLarge(f"the body is larger than {request.client_max_size} bytes (LISTENER_MAX_BODY)")
     if error.status < 500:

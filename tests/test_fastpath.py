@@ -16,6 +16,7 @@ import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -30,7 +31,6 @@ from listener.contract import instances
 from listener.errors import InstanceError, ListenerError, Overloaded
 from listener.fastpath import FastPath
 from listener.gate import Phase
-from listener.graph import Node
 
 
 class Teapot(ListenerError):
@@ -43,8 +43,8 @@ class Stub(app.Listener):
 
     cancelled = 0
 
-    def graph(self) -> Node:
-        return self.answer
+    def serving(self) -> Any:
+        return SimpleNamespace(router=self.answer, lease=lambda nbytes: None)
 
     def missing(self) -> list[str]:
         return []
