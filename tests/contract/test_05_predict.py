@@ -341,7 +341,7 @@ def test_a_model_by_its_path(target: Target, path: str, factor: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/v1/models/nothing:predict", "/v1/models/versions/versions/3:predict", "/v1/models/:predict"]
+    "path", ["/v1/models/nothing:predict", "/v1/models/versions/versions/3:predict", "/v1/models/a%2fb:predict"]
 )
 def test_a_model_that_is_not_there_by_its_path_is_404(target: Target, path: str) -> None:
     refused(target.post(path, {"instances": [[1.0]]}), 404)
