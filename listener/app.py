@@ -12,9 +12,10 @@ import contextlib
 import importlib
 import logging
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
@@ -26,6 +27,7 @@ from listener.endpoints.serving import Serving
 from listener.endpoints.stream import PredictStream
 from listener.endpoints.v1 import V1
 from listener.errors import ConfigError, Unavailable
+from listener.fallback import Fallback
 from listener.fastpath import FastPath
 from listener.gate import Gate, Phase
 from listener.settings import Settings
@@ -34,6 +36,12 @@ if TYPE_CHECKING:
     from listener.triton.shm import Lease
 
 log = logging.getLogger("listener.app")
+
+#: Seconds that an idle connection stays.
+_KEEP_ALIVE = 75.0
+
+#: No access log of aiohttp's, which its types do not foresee here.
+_QUIET: dict[str, Any] = {"access_log": None}
 
 LISTENER = web.AppKey["Listener"]("listener")
 
@@ -150,9 +158,8 @@ async def serving(
     """
     behind = runner(make(listener))
     await behind.setup()
-    assert behind.server is not None
     settings = listener.settings
-    fast = FastPath(listener.predict, settings.predict_route, settings.max_body, behind.server, listener.lease)
+    fast = FastPath(listener.predict, settings.predict_route, settings.max_body, odd(behind), listener.lease)
     server = await asyncio.get_running_loop().create_server(
         fast, sock=listening, backlog=4096, start_serving=open_at_once
     )
@@ -164,6 +171,13 @@ async def serving(
         await behind.cleanup()
 
 
+def odd(runner: web.AppRunner) -> Callable[[], Fallback]:
+    """What makes the protocol of a connection whose requests are not plain."""
+    assert runner.server is not None
+    loop = asyncio.get_running_loop()
+    return partial(Fallback, runner.server, loop=loop, keepalive_timeout=_KEEP_ALIVE, **_QUIET)
+
+
 def runner(app: web.Application) -> web.AppRunner:
     """aiohttp's server around the application."""
     return web.AppRunner(
@@ -171,7 +185,7 @@ def runner(app: web.Application) -> web.AppRunner:
         handle_signals=False,
         handler_cancellation=True,
         access_log=None,
-        keepalive_timeout=75.0,
+        keepalive_timeout=_KEEP_ALIVE,
         # requests have been drained before; this is for what outlived the drain, and aiohttp waits so long twice
         shutdown_timeout=1.0,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from aiohttp.web_urldispatcher import PlainResource, Resource
 
 from listener.contract import media
@@ -20,6 +20,7 @@ from listener.endpoints.serving import Endpoint
 from listener.endpoints.stream import PredictStream
 from listener.endpoints.v1 import V1
 from listener.errors import UnknownPath, WrongMethod
+from listener.middleware import refuse_too_large
 from listener.settings import Settings
 
 #: In a name nothing that separates the parts of a path, or does not print.
@@ -44,7 +45,7 @@ def add(app: web.Application, settings: Settings, ends: Endpoints) -> None:
     """Adds every path to an application."""
     predict, health = settings.predict_route, settings.health_route
     resource = _exactly(app, predict)
-    resource.add_route("POST", _whichever(ends, ends.oip.redirect))
+    _add(resource, "POST", _whichever(ends, ends.oip.redirect))
     if predict in (health, f"{health}:predict"):
         # the platform's documents disagree whether its default health route ends in :predict
         _add_get(resource, _not_redirected(ends.health))
@@ -71,13 +72,23 @@ def _add(resource: Resource, method: str, endpoint: Endpoint) -> None:
     if method == "GET":
         _add_get(resource, endpoint)
     else:
-        resource.add_route(method, endpoint)
+        resource.add_route(method, endpoint, expect_handler=_expected)
 
 
 def _add_get(resource: Resource, endpoint: Endpoint) -> None:
     """With HEAD, as RFC 9110, section 9.1, wants it; aiohttp leaves the body out."""
     for method in ("GET", "HEAD"):
-        resource.add_route(method, endpoint)
+        resource.add_route(method, endpoint, expect_handler=_expected)
+
+
+async def _expected(request: web.Request) -> None:
+    """Answers `Expect` before the body is asked for (RFC 9110, section 10.1.1)."""
+    refuse_too_large(request)
+    if request.version >= HttpVersion11:
+        if request.headers["Expect"].lower() != "100-continue":
+            raise web.HTTPExpectationFailed(text="the header Expect can only say 100-continue")
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # the answer has not begun
 
 
 def _exactly(app: web.Application, path: str) -> PlainResource:

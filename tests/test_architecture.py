@@ -24,7 +24,7 @@ FLOORS: dict[int, str] = {
     2: "handler loader",
     3: "graph decoupled",
     4: "contract gate heads readiness",
-    5: "middleware endpoints fastpath intake",
+    5: "middleware endpoints fallback fastpath intake",
     6: "app assembly routing worker",
     7: "workers cli __main__",
 }
