@@ -14,9 +14,9 @@ import orjson
 
 from listener.call import Json
 from listener.contract import vertex_triton
+from listener.contract.media import HEADER_LENGTH
 from listener.errors import BadRequest
 
-HEADER_LENGTH = "inference-header-content-length"
 #: The largest that Triton's parser stands; beyond it some versions end.
 _INT32 = 2**31 - 1
 _NUMBER = re.compile(r"[0-9]+", re.ASCII)
