@@ -412,7 +412,7 @@ def test_a_bomb_of_json_is_400_and_harms_nobody(target: Target, body: bytes) -> 
     assert target.predictions([[1.0]]) == [[1.0]]
 
 
-#: Ways to Triton, which reads JSON by recursion: 2.51 dies of data nested 100,000 levels deep, and of anything a million.
+#: Ways to Triton, which reads JSON by recursion: 2.51 dies of 100,000 levels of data, and of a million of anything.
 WAYS: dict[str, tuple[str, dict[str, str]]] = {
     "OIP on the predict route": ("{predict}", {}),
     "infer": ("/v2/models/identity_fp32/infer", {}),
