@@ -67,10 +67,11 @@ def of_rows(rows: Sequence[Mapping[str, Any]], spec: ModelSpec) -> list[Batch]:
     if spec.pad is not None and spec.max_batch_size:
         made = _padded(made, spec)
     groups: dict[Any, list[int]] = {}
+    firsts: dict[str, tuple[int, tuple[int, ...]]] = {}
     for index, row in enumerate(made):
         kind = frozenset((name, array.shape) for name, array in row.items())
-        if kind not in groups:
-            _check_beside(row, made[0], index, spec)
+        if kind not in groups and spec.max_batch_size:
+            _check_beside(row, index, made[0], firsts, spec)
         groups.setdefault(kind if row else index, []).append(index)
     return [Batch(places, stack([made[place] for place in places])) for places in groups.values()]
 
@@ -87,16 +88,19 @@ def in_order(batches: Sequence[Batch], results: Sequence[Sequence[T]]) -> list[T
     return [found[place] for place in range(len(found))]
 
 
-def _check_beside(row: Arrays, first: Arrays, index: int, spec: ModelSpec) -> None:
-    if not spec.max_batch_size:
-        return
+def _check_beside(
+    row: Arrays, index: int, first: Arrays, firsts: dict[str, tuple[int, tuple[int, ...]]], spec: ModelSpec
+) -> None:
+    """Whether a row may differ as it does from the first one, and from the first that has the same tensor."""
     known = {tensor.name: tensor for tensor in spec.inputs}
     if any(name not in known or not known[name].optional for name in row.keys() ^ first.keys()):
         raise TensorError(f"gives the tensors {_quoted(row)} where instances[0] gives {_quoted(first)}", index)
-    for name in row.keys() & first.keys():
-        shape, wanted = row[name].shape, first[name].shape
-        if shape != wanted and not (name in known and known[name].ragged and fits(shape, known[name].shape)):
-            raise TensorError(f"{name!r} has shape {dims(shape)} where instances[0] has {dims(wanted)}", index)
+    for name, array in row.items():
+        place, wanted = firsts.setdefault(name, (index, array.shape))
+        may_differ = name in known and known[name].ragged and fits(array.shape, known[name].shape)
+        if array.shape != wanted and not may_differ:
+            told = f"{name!r} has shape {dims(array.shape)} where instances[{place}] has {dims(wanted)}"
+            raise TensorError(told, index)
 
 
 # Padding

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from listener import batches
 from listener.batches import Batch, in_order, of_json, of_rows, padding
-from listener.tensors import NUMPY, ModelSpec, TensorError, TensorSpec
+from listener.tensors import NUMPY, ModelSpec, TensorError, TensorSpec, fits
+from tests.test_values import INSTANCES, MODELS
 
 
 def model(*inputs: TensorSpec, batch: int = 8, pad: str | None = None) -> ModelSpec:
@@ -88,6 +90,12 @@ def test_what_the_configuration_lets_differ_is_a_batch_of_its_own(
         ([[1], [2, 3], ["a"]], RAGGED, "input 'x' is FP32 and takes numbers, not 'a' at [0]", 2),
         ([[1], [2, 3], [[4]]], RAGGED, "input 'x' is nested deeper than the model takes, [-1]", 2),
         ([{"a": [1]}, {"b": 1}], OPTIONAL, "input 'a' is missing", 1),
+        (
+            [{"c": 1}, {"b": [1]}, {"c": 2, "b": [1, 2]}],
+            model(tensor("c", 1, optional=True), tensor("b", -1, optional=True)),
+            "'b' has shape [2] where instances[1] has [1]",
+            2,
+        ),
         ([[1], [[2], 3]], RAGGED, "input 'x' is ragged: its lists differ in length or depth", 1),
     ],
 )
@@ -125,6 +133,32 @@ def test_answers_come_in_the_order_of_the_instances(lengths: list[int]) -> None:
     found = of_json(instances, RAGGED)
     assert in_order(found, [[row.tolist() for row in batch.arrays["x"]] for batch in found]) == instances
     assert len(found) == len(set(lengths))
+
+
+@settings(max_examples=500)
+@given(st.lists(INSTANCES, min_size=1, max_size=4), MODELS, st.booleans(), st.sampled_from([None, "0"]))
+def test_every_instance_is_in_one_batch_or_named(
+    instances: list[Any], spec: ModelSpec, ragged: bool, pad: str | None
+) -> None:
+    spec = replace(spec, pad=pad, inputs=tuple(replace(tensor, ragged=ragged) for tensor in spec.inputs))
+    if pad is not None:
+        try:
+            padding(spec)
+        except TensorError:
+            return
+    try:
+        found = of_json(instances, spec)
+    except TensorError as error:
+        sentence, index = error.args
+        assert sentence
+        assert 0 <= index < len(instances)
+        return
+    assert sorted(place for batch in found for place in batch.places) == list(range(len(instances)))
+    for batch in found:
+        for name, array in batch.arrays.items():
+            (known,) = [tensor for tensor in spec.inputs if tensor.name == name]
+            assert (len(array), array.dtype) == (len(batch.places), NUMPY[known.datatype])
+            assert fits(array.shape[1:], known.shape)
 
 
 # Padding
