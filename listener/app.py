@@ -20,6 +20,7 @@ from aiohttp import web
 from aiohttp.web_urldispatcher import PlainResource
 
 from listener import endpoints, middleware
+from listener.artifacts import choice
 from listener.errors import ConfigError, Unavailable
 from listener.fastpath import FastPath
 from listener.gate import Gate, Phase
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("listener.app")
 
 LISTENER = web.AppKey["Listener"]("listener")
+_LOADING = "the service is being loaded"
 
 
 class Listener:
@@ -53,6 +55,7 @@ class Listener:
         self.loaded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.predict = endpoints.Predict(self.gate, self.graph)
         self._graph: Node | None = None
+        self._step = choice.BEING_FETCHED if settings.fetches else _LOADING
         self._readiness: Readiness | None = None
         self._lease: Callable[[int], Lease | None] = lambda nbytes: None
 
@@ -74,7 +77,7 @@ class Listener:
         """What stands between this worker and its first prediction; empty = nothing."""
         if self.failure.done():  # its sentences name paths: they are for the log
             return ["the service cannot be served; the log has the reason"]
-        return self._readiness.missing if self._readiness else ["the service is being loaded"]
+        return self._readiness.missing if self._readiness else [self._step]
 
     async def lifetime(self, app: web.Application) -> AsyncIterator[None]:
         """Loads the service behind the open port and takes it down again (a `cleanup_ctx`)."""
@@ -101,7 +104,9 @@ class Listener:
         # imported in a thread: it takes a few hundred milliseconds, in which health must answer
         assembly = await asyncio.to_thread(importlib.import_module, "listener.assembly")
         try:
-            self._graph, self._readiness, self._lease = await assembly.build(self.settings, stack)
+            service = await choice.arrived(self.settings)
+            self._step = _LOADING
+            self._graph, self._readiness, self._lease = await assembly.build(self.settings, service, stack)
         except ConfigError as error:
             self._fail(error)
             return

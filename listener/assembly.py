@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import urllib.parse
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
-from pathlib import Path
 
 from listener import graph, loader
-from listener import service as services
 from listener.call import Json
 from listener.graph import Node
 from listener.handler import Handler
@@ -28,20 +25,22 @@ from listener.triton.shm import Lease, SharedMemory
 log = logging.getLogger("listener.app")
 
 
-async def build(settings: Settings, stack: AsyncExitStack) -> tuple[Node, Readiness, Callable[[int], Lease | None]]:
+async def build(
+    settings: Settings, service: Service, stack: AsyncExitStack
+) -> tuple[Node, Readiness, Callable[[int], Lease | None]]:
     """Builds the floors between Triton and the endpoints.
 
     Args:
         settings: all of them.
+        service: what is served.
         stack: takes everything down again, in reverse.
 
     Returns:
         The root of the graph, the readiness to be watched, and what gives room for large bodies.
 
     Raises:
-        ConfigError: listener.yaml or a handler is wrong.
+        ConfigError: a handler is wrong.
     """
-    service = services.read(Path(settings.service))
     memory = _memory(settings)
     client = TritonClient(settings.triton_url, memory, settings.busy_wait)
     await client.open()
@@ -67,9 +66,7 @@ async def build(settings: Settings, stack: AsyncExitStack) -> tuple[Node, Readin
 
 def _memory(settings: Settings) -> SharedMemory | None:
     """Shared memory with a Triton on this machine."""
-    if urllib.parse.urlsplit(settings.triton_url).hostname not in ("127.0.0.1", "localhost", "::1"):
-        return None
-    return SharedMemory(default_size(workers=settings.worker_count))
+    return SharedMemory(default_size(workers=settings.worker_count)) if settings.triton_is_here else None
 
 
 def _close(handler: Handler) -> None:
