@@ -111,11 +111,12 @@ def _compose(text: str, file: Path) -> yaml.Node | None:
 
 def _service(top: _Section, folder: Path, chosen: str) -> Service | None:
     repository = top.text("repository", "triton_repo")
-    default = chosen or top.text("default", None)
+    default = top.text("default", None)
     routes = {name: _route(name, section) for name, section in top.sections("routes")}
     top.refuse_others()
     if top.mistakes:
         return None
+    default = chosen or default
     if default is None and len(routes) > 1:
         top.complain(f"'default' is missing; it chooses one of the routes {', '.join(routes)}")
     try:

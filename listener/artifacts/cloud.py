@@ -69,6 +69,8 @@ class Cloud:
         except (api.Unauthorized, api.Forbidden):
             raise ConfigError(f"{bucket}: {self._refused()}") from None
         except auth.GoogleAuthError as error:
+            if self._anonymous:  # the client answers a 401 by renewing credentials
+                raise ConfigError(f"{bucket}: {self._refused()}") from None
             raise ConfigError(f"{bucket}: the credentials cannot be used: {one_line(str(error))}") from None
         except DataCorruption:
             raise ConfigError(f"{bucket}: an object arrived damaged (its checksum is wrong); start again") from None
@@ -76,14 +78,18 @@ class Cloud:
             cause = error.__cause__ or error
             raise ConfigError(f"{bucket}: cannot be fetched: {one_line(str(cause))}") from None
 
+    @property
+    def _anonymous(self) -> bool:
+        return isinstance(self._credentials, AnonymousCredentials)
+
     def _refused(self) -> str:
-        if isinstance(self._credentials, AnonymousCredentials):
+        if self._anonymous:
             return (
                 "may not be read without credentials, and there are none; run with a service account, or "
                 "`gcloud auth application-default login`"
             )
         account = getattr(self._credentials, "service_account_email", None)
-        who = f"the account {account}" if account else "the account of these credentials"
+        who = f"the account {account}" if account else "the account in use"
         return f"{who} may not read it; grant it roles/storage.objectViewer on the bucket"
 
 

@@ -14,6 +14,9 @@ from listener.process import Child, start
 from listener.service import Service
 from listener.settings import Settings
 
+#: Google's client asks for the bucket's location on the side, for traces that nobody takes here. That would need a
+#: further permission.
+_QUIET = {"DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA": "true"}
 #: Seconds that a fetch has to end when it is told to.
 _PATIENCE = 2.0
 
@@ -60,7 +63,8 @@ class Delivery:
         ours, theirs = os.pipe()
         try:
             argv = [sys.executable, "-m", "listener.artifacts.fetch", str(theirs)]
-            self._child = await start("fetch", argv, os.environ | self._settings.to_env(), pass_fds=[theirs])
+            env = {**_QUIET, **os.environ, **self._settings.to_env()}
+            self._child = await start("fetch", argv, env, pass_fds=[theirs])
         except BaseException:
             os.close(ours)
             raise
