@@ -317,9 +317,9 @@ def serve(configured: Settings, triton: TritonServer | None, on_ready: Callable[
     """
     listening = bind(configured.host, configured.port)
     port, count = int(listening.getsockname()[1]), cpus.how_many(configured.workers)
-    configured = dataclasses.replace(
-        configured, port=port, workers=count, triton_url=triton.url if triton else configured.triton_url
-    )
+    configured = dataclasses.replace(configured, port=port, workers=count)
+    if triton:
+        configured = dataclasses.replace(configured, triton_url=triton.url, triton_metrics_url=triton.metrics_url)
     delivery = Delivery(configured) if triton and configured.fetches else None
     _allow_many_connections()
 

@@ -143,9 +143,13 @@ class Odd(Cloud):
             super().download(bucket, item, stream)
 
 
+def half(stream: IO[bytes]) -> None:
+    stream.write(b"half")
+
+
 def told(error: Exception) -> Callable[[IO[bytes]], None]:
     def fail(stream: IO[bytes]) -> None:
-        stream.write(b"half")
+        half(stream)
         raise error
 
     return fail
@@ -158,7 +162,7 @@ WRONG: dict[str, tuple[Callable[[IO[bytes]], None], str]] = {
         "PLACE: cannot be stored in ROOT: No space left on device",
     ),
     "too short": (
-        lambda stream: stream.write(b"half") and None,
+        half,
         "PLACE: 'models/digits/1/model.onnx' came with 4 bytes and was listed with 1024000; start again",
     ),
 }
@@ -223,7 +227,7 @@ def test_progress_is_told_every_few_seconds(place: Place, caplog: pytest.LogCapt
     found = bucket.contents(Bucket("b", ""), [Item("a", 4_000_000, 1), Item("b", 1_000_000, 1)])
     clock = [0.0]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fetch.time, "monotonic", lambda: clock[0])
+        patch.setattr("listener.artifacts.fetch.time.monotonic", lambda: clock[0])
         progress = fetch.Progress(found)
         for second in range(12):
             clock[0] = float(second)
