@@ -78,7 +78,8 @@ def read(folder: Path, default: str = "") -> Service:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(
-            f"{file}: no such file; a service is a folder with {FILE} (choose it with --service)"
+            f"{file}: no such file; a service is a folder with {FILE} (choose it with --service, or a model repository "
+            "alone with --repository)"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: cannot be read: {error}") from None

@@ -216,7 +216,7 @@ def test_no_file(tmp_path: Path) -> None:
         service.read(tmp_path / "nowhere")
     assert caught.value.mistakes == (
         f"{tmp_path}/nowhere/listener.yaml: no such file; a service is a folder with listener.yaml "
-        "(choose it with --service)",
+        "(choose it with --service, or a model repository alone with --repository)",
     )
 
 

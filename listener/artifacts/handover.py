@@ -27,8 +27,9 @@ class Handover:
         self._descriptor: int | None = None
 
     def announce(self, folder: Path) -> None:
-        """Tells everybody who looks; the file appears at once as a whole."""
+        """Tells everybody who looks; the file appears at once as a whole. Files that killed processes left go."""
         self.close()
+        _sweep(self._file.parent)
         descriptor, name = tempfile.mkstemp(prefix=f"{self._file.name}.", dir=self._file.parent)
         os.write(descriptor, os.fsencode(folder))
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -59,6 +60,17 @@ def look(triton_url: str) -> Path | None:
         except BlockingIOError:
             return Path(os.fsdecode(file.read()))
     return None
+
+
+def _sweep(folder: Path) -> None:
+    for file in folder.glob(f"listener-{os.getuid()}-*.repository"):
+        with contextlib.suppress(OSError):  # somebody lives who has it, or it has gone
+            descriptor = os.open(file, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                file.unlink()
+            finally:
+                os.close(descriptor)
 
 
 def _file(triton_url: str) -> Path:

@@ -50,9 +50,9 @@ class Emulator:
 
 
 @contextlib.contextmanager
-def running() -> Iterator[Emulator]:
-    """An empty emulator, which is gone afterwards."""
-    port = free_port()
+def running(port: int | None = None) -> Iterator[Emulator]:
+    """An empty emulator on a port, or on a free one; gone afterwards."""
+    port = port or free_port()
     command = [sys.executable, "-m", "gcp_storage_emulator", "start", "--in-memory", "--quiet"]
     process = subprocess.Popen([*command, "--host", "127.0.0.1", "--port", str(port)])
     try:

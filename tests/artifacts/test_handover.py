@@ -71,7 +71,7 @@ time.sleep(60)
 """
 
 
-def test_what_a_killed_process_said_does_not_count() -> None:
+def test_what_a_killed_process_said_does_not_count_and_goes(temporary: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", SAYS, URL], stdout=subprocess.PIPE)
     assert process.stdout
     assert process.stdout.readline() == b"said\n"
@@ -80,10 +80,11 @@ def test_what_a_killed_process_said_does_not_count() -> None:
     process.wait()
     process.stdout.close()
     assert look(URL) is None
-    writer = Handover(URL)
+    writer = Handover("http://127.0.0.1:7778")
     writer.announce(Path("/new"))
-    assert look(URL) == Path("/new")
+    assert (look(URL), look("http://127.0.0.1:7778")) == (None, Path("/new"))
     writer.close()
+    assert list(temporary.iterdir()) == []
 
 
 def test_a_file_of_somebody_else_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
