@@ -113,7 +113,10 @@ def place(text: str) -> str:
     if reference := _REFERENCE.search(text):
         raise ValueError(f"holds {reference[0]}, which the platform has not replaced by a value")
     if _SCHEME.match(text) and not _BUCKET.fullmatch(text):
-        raise ValueError("is neither a folder nor gs://BUCKET or gs://BUCKET/PREFIX")
+        raise ValueError(
+            "is neither a folder nor gs://BUCKET or gs://BUCKET/PREFIX, with a bucket's name of 3 or more lower-case "
+            "letters, digits, '-', '_' and '.'"
+        )
     return text
 
 

@@ -92,7 +92,10 @@ def test_a_good_value(variable: str, text: str, field: str, value: Any) -> None:
 
 
 URL = "is not an http URL with host and port, such as http://127.0.0.1:8000"
-PLACE = "is neither a folder nor gs://BUCKET or gs://BUCKET/PREFIX"
+PLACE = (
+    "is neither a folder nor gs://BUCKET or gs://BUCKET/PREFIX, with a bucket's name of 3 or more lower-case letters, "
+    "digits, '-', '_' and '.'"
+)
 SIZE = "is not a size such as 12582912 or 12MiB"
 BAD: list[tuple[str, str, str]] = [
     ("AIP_HTTP_PORT", "80a", "is not a whole number"),

@@ -47,13 +47,14 @@ class Stack:
         self.port = int(env.get("AIP_HTTP_PORT", free_port()))
         self.log = log
         self.started = time.monotonic()
+        elsewhere = {"PYTHONPATH": str(ROOT)} if folder else {}  # where Python would not find `listener` by itself
         with log.open("wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "listener", command, *([f"--service={service}"] if service else [])],
                 cwd=folder,
                 env={
                     **os.environ,
-                    "PYTHONPATH": str(ROOT),
+                    **elsewhere,
                     "LISTENER_HOST": "127.0.0.1",
                     "AIP_HTTP_PORT": str(self.port),
                     **env,

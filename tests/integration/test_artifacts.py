@@ -56,7 +56,7 @@ def fetching(stack: Stack) -> list[int]:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_leaves_nothing_of_it(tmp_path: Path, env: dict[str, str], number: signal.Signals) -> None:
-    with running(tmp_path / "log", service=None, **env) as stack:
+    with running(tmp_path / "log", service=None, folder=None, **env) as stack:
         stack.until(200)
         assert stack.predict([[1, 2]]).json() == ONE
         assert any(name.endswith("-artifacts") for name in left(env))
@@ -71,7 +71,7 @@ def test_a_stop_does_not_wait_for_what_is_being_fetched(
 ) -> None:
     with closed(emulator.url) as gate:
         mine = {**env, "STORAGE_EMULATOR_HOST": gate.url, "LISTENER_TRITON_URL": f"127.0.0.1:{free_port()}"}
-        with running(tmp_path / "log", command, service=None, **mine) as stack:
+        with running(tmp_path / "log", command, service=None, folder=None, **mine) as stack:
             wait_for(lambda: "fetching gs://models/repo/" in stack.output(), 20)
             family = descendants(stack.process.pid)
             begin = time.monotonic()
@@ -83,14 +83,14 @@ def test_a_stop_does_not_wait_for_what_is_being_fetched(
 
 
 def test_who_was_killed_leaves_something_and_the_next_start_takes_it_up(tmp_path: Path, env: dict[str, str]) -> None:
-    with running(tmp_path / "first", service=None, **env) as stack:
+    with running(tmp_path / "first", service=None, folder=None, **env) as stack:
         stack.until(200)
         family = descendants(stack.process.pid)
         stack.process.kill()
         stack.process.wait()
         wait_for(lambda: not [pid for pid in family if alive(pid)], 20)
     assert left(env)
-    with running(tmp_path / "second", service=None, **env) as stack:
+    with running(tmp_path / "second", service=None, folder=None, **env) as stack:
         stack.until(200)
         assert "gs://models/repo/ has not changed since it was fetched" in stack.output()
         assert stack.stop() == 0
@@ -98,9 +98,9 @@ def test_who_was_killed_leaves_something_and_the_next_start_takes_it_up(tmp_path
 
 
 def test_two_stacks_share_it_and_the_last_one_removes_it(tmp_path: Path, env: dict[str, str]) -> None:
-    with running(tmp_path / "first", service=None, **env) as first:
+    with running(tmp_path / "first", service=None, folder=None, **env) as first:
         first.until(200)
-        with running(tmp_path / "second", service=None, **env) as second:
+        with running(tmp_path / "second", service=None, folder=None, **env) as second:
             second.until(200)
             assert "has not changed since it was fetched" in second.output()
             assert first.stop() == 0
@@ -116,7 +116,7 @@ def test_two_stacks_share_it_and_the_last_one_removes_it(tmp_path: Path, env: di
 def test_a_named_folder_keeps_it_for_the_next_start(tmp_path: Path, env: dict[str, str]) -> None:
     mine = {**env, "LISTENER_ARTIFACTS": str(tmp_path / "kept")}
     for log, word in (("first", "fetched: 2 of 2 files"), ("second", "has not changed since it was fetched")):
-        with running(tmp_path / log, service=None, **mine) as stack:
+        with running(tmp_path / log, service=None, folder=None, **mine) as stack:
             stack.until(200)
             assert word in stack.output()
             assert stack.stop() == 0
@@ -133,9 +133,9 @@ def test_triton_fetches_and_serve_waits_for_it(tmp_path: Path, emulator: Emulato
             "LISTENER_TRITON_URL": f"127.0.0.1:{free_port()}",
             "LISTENER_TRITON_METRICS_URL": f"127.0.0.1:{free_port()}",
         }
-        with running(tmp_path / "serve", "serve", service=None, **mine) as serve:
+        with running(tmp_path / "serve", "serve", service=None, folder=None, **mine) as serve:
             serve.until(503)
-            with running(tmp_path / "triton", "triton", service=None, **mine) as triton:
+            with running(tmp_path / "triton", "triton", service=None, folder=None, **mine) as triton:
                 wait_for(lambda: "fetching gs://models/repo/" in triton.output(), 20)
                 assert serve.health() == (503, {"status": "starting", "missing": [BEING_FETCHED]})
                 gate.open()
@@ -146,7 +146,7 @@ def test_triton_fetches_and_serve_waits_for_it(tmp_path: Path, emulator: Emulato
                 assert triton.process.wait(20) == 137
                 serve.until(503, 5)
             assert any(name.endswith("-artifacts") for name in left(env))
-            with running(tmp_path / "again", "triton", service=None, **mine) as triton:
+            with running(tmp_path / "again", "triton", service=None, folder=None, **mine) as triton:
                 serve.until(200)
                 assert "has not changed since it was fetched" in triton.output()
                 assert serve.predict([[1, 2]]).json() == ONE
@@ -156,7 +156,9 @@ def test_triton_fetches_and_serve_waits_for_it(tmp_path: Path, emulator: Emulato
 
 
 def test_serve_does_not_wait_for_a_triton_elsewhere(tmp_path: Path, env: dict[str, str]) -> None:
-    with running(tmp_path / "log", "serve", service=None, **env, LISTENER_TRITON_URL="http://triton:8000") as stack:
+    with running(
+        tmp_path / "log", "serve", service=None, folder=None, **env, LISTENER_TRITON_URL="http://triton:8000"
+    ) as stack:
         assert stack.process.wait(20) == 1
         assert stack.output() == (
             "listener: gs://models/repo: is fetched by the `listener triton` that runs on the same machine, and Triton "
