@@ -223,7 +223,7 @@ def test_without_the_extra(tiny: Tiny, monkeypatch: pytest.MonkeyPatch, module: 
 
 def test_the_command_on_a_good_service(tiny: Tiny) -> None:
     result = CliRunner().invoke(cli, ["check", "--service", str(tiny.folder)])
-    assert (result.exit_code, result.stdout) == (0, "everything is in order")
+    assert (result.exit_code, result.stdout) == (0, "everything is in order\n")
 
 
 def test_the_command_on_a_bad_service(tiny: Tiny) -> None:
