@@ -53,6 +53,7 @@ PURE = (
     "contract.oip",
     "contract.vertex_triton",
     "triton.events",
+    "triton.refusals",
     "triton.answers",
     "triton.codec",
     "triton.outputs",

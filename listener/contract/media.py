@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 import functools
+from typing import NamedTuple
 
 from listener.contract import vertex_triton
 
@@ -39,7 +40,30 @@ def media_type(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
 
 
-@functools.lru_cache(256)
+class Wanted(NamedTuple):
+    """What the head of a request says of its body, and of the answer's.
+
+    Attributes:
+        form: of the body.
+        as_npy: the predictions shall be an array.
+    """
+
+    form: Form
+    as_npy: bool
+
+
+@functools.lru_cache(512)
+def wanted(content_type: str, header_length: str | None, accept: str | None) -> Wanted:
+    """What a request's head says; a client's are mostly alike.
+
+    Args:
+        content_type: the header's value, '' when missing.
+        header_length: that of `Inference-Header-Content-Length`.
+        accept: that of `Accept`.
+    """
+    return Wanted(form(content_type, header_length is not None), accept is not None and accepts(accept, NPY))
+
+
 def form(content_type: str, has_header_length: bool = False) -> Form:
     """The form of a body.
 
@@ -57,7 +81,6 @@ def form(content_type: str, has_header_length: bool = False) -> Form:
     return Form.BYTES
 
 
-@functools.lru_cache(256)
 def accepts(accept: str, media: str) -> bool:
     """Whether an Accept header asks for a media type by name; `*/*` does not."""
     return any(media_type(entry) == media for entry in accept.split(","))
