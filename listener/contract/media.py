@@ -6,7 +6,7 @@ docs/reference/contract.md, "Bodies".
 from __future__ import annotations
 
 import enum
-import functools
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from listener.contract import vertex_triton
@@ -16,6 +16,8 @@ JSON = "application/json"
 RAW = "application/octet-stream"
 NPY = "application/x-npy"
 EVENTS = "text/event-stream"
+#: The header that says where the JSON of a binary body ends; names of headers are in lower case.
+HEADER_LENGTH = "inference-header-content-length"
 #: Tolerated beside JSON types: a missing one, and what curl sends with -d.
 _LENIENT = ("", "application/x-www-form-urlencoded")
 
@@ -52,16 +54,10 @@ class Wanted(NamedTuple):
     as_npy: bool
 
 
-@functools.lru_cache(512)
-def wanted(content_type: str, header_length: str | None, accept: str | None) -> Wanted:
-    """What a request's head says; a client's are mostly alike.
-
-    Args:
-        content_type: the header's value, '' when missing.
-        header_length: that of `Inference-Header-Content-Length`.
-        accept: that of `Accept`.
-    """
-    return Wanted(form(content_type, header_length is not None), accept is not None and accepts(accept, NPY))
+def wanted(headers: Mapping[str, str]) -> Wanted:
+    """What a request's headers say, names in lower case."""
+    content_type, has_length = headers.get("content-type", ""), HEADER_LENGTH in headers
+    return Wanted(form(content_type, has_length), accepts(headers.get("accept", ""), NPY))
 
 
 def form(content_type: str, has_header_length: bool = False) -> Form:

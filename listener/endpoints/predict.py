@@ -13,7 +13,7 @@ from listener.call import NOTHING, Body, Call, Columns, Context, Reply
 from listener.contract import instances, media, oip
 from listener.contract.answer import Answer
 from listener.contract.compression import chosen, compressed
-from listener.contract.media import Form
+from listener.contract.media import Form, Wanted
 from listener.endpoints.inference import infer
 from listener.endpoints.serving import Endpoint, Loaded, Reader, response
 from listener.errors import HandlerFailed
@@ -48,12 +48,13 @@ class Predict:
         self._loaded, self._compress_from = loaded, compress_from
 
     async def __call__(
-        self, headers: Mapping[str, str], request_id: str, read: Reader, by_path: Choice = NONE
+        self, headers: Mapping[str, str], wanted: Wanted, request_id: str, read: Reader, by_path: Choice = NONE
     ) -> Answer:
         """Holds a permit from before the body is read until the answer is encoded.
 
         Args:
             headers: names in lower case.
+            wanted: what they say of the body and the answer.
             request_id: for the context.
             read: gives the body.
             by_path: model and version, where the path says them.
@@ -62,15 +63,13 @@ class Predict:
             ListenerError: as the answer shall say it.
         """
         with self.gate.enter() as deadline:
-            get = headers.get
-            form, as_npy = media.wanted(get("content-type", ""), get(oip.HEADER_LENGTH), get("accept"))
             context = Context(request_id, headers, NOTHING, NOTHING, deadline, *by_path)
             body = await read()
-            call = None if form is _BINARY else read_call(body, form, context)
+            call = None if wanted.form is _BINARY else read_call(body, wanted.form, context)
             if call is None:
                 return await self._infer(bytes(body), context)
             reply = await self._loaded().router(call)
-            answer = _as_npy(reply) if as_npy else _as_json(reply, call)
+            answer = _as_npy(reply) if wanted.as_npy else _as_json(reply, call)
             return answer if len(answer.body) < self._compress_from else await _smaller(answer, headers)
 
     async def _infer(self, body: bytes, context: Context) -> Answer:
@@ -86,7 +85,9 @@ def predict(answer: Predict) -> Endpoint:
     """POST on the predict route, or on a model's own."""
 
     async def endpoint(request: web.Request) -> web.StreamResponse:
-        return response(await answer(lowered(request), request[REQUEST_ID], request.read, chosen_by_path(request)))
+        headers = lowered(request)
+        wanted = media.wanted(headers)
+        return response(await answer(headers, wanted, request[REQUEST_ID], request.read, chosen_by_path(request)))
 
     return endpoint
 
