@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 from pathlib import Path
 
 from listener import service as services
@@ -12,6 +13,8 @@ from listener.artifacts.layout import Kind
 from listener.errors import ConfigError
 from listener.service import Service
 from listener.settings import Settings
+
+log = logging.getLogger("listener.artifacts")
 
 #: What health says meanwhile.
 BEING_FETCHED = "the model repository is being fetched"
@@ -88,8 +91,12 @@ async def arrived(settings: Settings) -> Service:
     Raises:
         ConfigError: as of `at`.
     """
-    while (service := present(settings)) is None:
+    service = present(settings)
+    if service is None:
+        log.info("waiting until %s is fetched", settings.place)
+    while service is None:
         await asyncio.sleep(_LOOK)
+        service = present(settings)
     return service
 
 

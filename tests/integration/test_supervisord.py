@@ -55,7 +55,7 @@ def run_and_stop(tmp_path: Path, more: dict[str, str]) -> str:
         "LISTENER_TRITON_ARGS": f"--metrics-port={free_port()}",
         **more,
     }
-    with log.open("wb") as output:
+    with log.open("ab") as output:  # the programs append to it as well
         command = [sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(conf)]
         process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=output, stderr=output)
     family = set[int]()
