@@ -156,8 +156,9 @@ async def test_it_arrives_once_it_is_announced(here: Path, temporary: Path) -> N
     assert not waiting.done()
     handover = Handover(fetched().triton_url)
     handover.announce(here / "models")
-    assert (await waiting).repository == here / "models"
-    assert choice.present(fetched()) == await waiting
+    found = await asyncio.wait_for(waiting, 5)
+    assert found.repository == here / "models"
+    assert choice.present(fetched()) == found
     handover.close()
     assert choice.present(fetched()) is None
 
@@ -167,7 +168,7 @@ async def test_what_was_fetched_for_the_platform_is_the_repository_of_the_baked_
 ) -> None:
     handover = Handover(fetched().triton_url)
     handover.announce(baked / "models")
-    found = await choice.arrived(fetched())
+    found = await asyncio.wait_for(choice.arrived(fetched()), 5)
     handover.close()
     assert (found.folder, found.repository) == (baked / "current", baked / "models")
 
