@@ -73,8 +73,11 @@ async def collect(relay: Relay, call: Call, spec: ModelSpec) -> Reply:
         BadRequest, Unavailable, TritonFailed: as Triton answers.
     """
     bodies = [generate_body(call, index, spec) for index in range(len(call.instances))]
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_responses(relay, call.context, spec, body)) for body in bodies]
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(_responses(relay, call.context, spec, body)) for body in bodies]
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
     return Reply([task.result() for task in tasks])
 
 

@@ -47,6 +47,13 @@ def passed(answer: TritonAnswer) -> Answer:
     return Answer(answer.body, answer.status, answer.headers.get("content-type", JSON), headers)
 
 
+def generated(answer: TritonAnswer) -> Answer:
+    """Triton's answer to `generate`; that a model answers several times is said there with status 200."""
+    if answer.status == 200 and answer.body.startswith(b'{"error"'):
+        return refused(400, answer.body)
+    return passed(answer)
+
+
 def refused(status: int, body: bytes) -> Answer:
     """Triton's refusal in our one form."""
     status, told = refusals.read(status, body)

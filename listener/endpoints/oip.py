@@ -14,7 +14,7 @@ from aiohttp import web
 
 from listener.contract import oip, vertex_triton
 from listener.contract.vertex_triton import REDIRECT
-from listener.endpoints.inference import infer, model_path, passed
+from listener.endpoints.inference import generated, infer, model_path, passed
 from listener.endpoints.predict import lowered
 from listener.endpoints.serving import Endpoint, Loaded, response
 from listener.endpoints.stream import from_triton, written
@@ -95,7 +95,7 @@ class Oip:
     async def generate(self, request: web.Request) -> web.StreamResponse:
         with self._gate.enter():
             body = oip.checked(await request.read()).body
-            return response(passed(await self._loaded().relay.post(f"{_path(request)}/generate", body, {})))
+            return response(generated(await self._loaded().relay.post(f"{_path(request)}/generate", body, {})))
 
     async def generate_stream(self, request: web.Request) -> web.StreamResponse:
         async def pieces(permit: Permit) -> AsyncGenerator[bytes, None]:

@@ -29,8 +29,8 @@ class V1:
         """Method, path and endpoint of each; a model's names stand in braces."""
         return [
             ("GET", "/v1/models", self.models),
-            ("GET", "/v1/models/{model}", self.status),
-            ("GET", "/v1/models/{model}/versions/{version}", self.status),
+            ("GET", "/v1/models/{model:[^{}/]+(?<!:predict)}", self.status),
+            ("GET", "/v1/models/{model}/versions/{version:[^{}/]+(?<!:predict)}", self.status),
         ]
 
     async def models(self, request: web.Request) -> web.StreamResponse:

@@ -21,7 +21,7 @@ def read(status: int, body: bytes) -> tuple[int, str]:
     The sentence is the first line of Triton's: of a Python model's exception the rest is the trace.
     """
     try:
-        text = str(orjson.loads(body)["error"])
+        text = str(orjson.loads(body.removeprefix(b"data:"))["error"])  # a refused stream's is an event
     except (orjson.JSONDecodeError, KeyError, TypeError):
         text = ""
     told = one_line(text.strip().partition("\n")[0]) or f"Triton answered with status {status}"
