@@ -69,7 +69,7 @@ def _rows(part: Arrays, spec: ModelSpec, classes: bool) -> list[Json]:
     known = {output.name: output for output in spec.outputs}
     named = {output.name for output in spec.classified} if classes else set()
     columns = {
-        name: _each(array.tolist(), _class) if name in named else _column(name, array, known.get(name))
+        name: _each(array.tolist(), _class) if name in named else column(name, array, known.get(name))
         for name, array in part.items()
     }
     if len(spec.outputs) < 2 and len(columns) == 1:
@@ -118,8 +118,14 @@ def _shortest_bf16() -> NDArray[np.float64]:
     return found
 
 
-def _column(name: str, array: NDArray[Any], tensor: TensorSpec | None) -> list[Json]:
-    """The values of one output, one for each row."""
+def column(name: str, array: NDArray[Any], tensor: TensorSpec | None) -> list[Json]:
+    """The values of one output, one for each row.
+
+    Args:
+        name: of the output.
+        array: with the batch dimension.
+        tensor: the output as the model's configuration has it, if it does.
+    """
     if array.dtype == np.object_:
         said = _in_base64 if name.endswith(_BINARY) else _text
         texts: list[Json] = _each(array.tolist(), said)

@@ -55,7 +55,7 @@ def as_batch(instances: Sequence[Json], spec: ModelSpec) -> dict[str, NDArray[An
             columns = {name: [instance[name] for instance in instances] for name in first}
         else:
             columns = {name: list(instances) for name in first}
-        return {tensor.name: _read(columns[tensor.name], tensor, 1) for tensor in spec.inputs if tensor.name in first}
+        return {tensor.name: column(columns[tensor.name], tensor) for tensor in spec.inputs if tensor.name in first}
     except TensorError:
         return None
 
@@ -75,6 +75,15 @@ def from_json(value: Json, spec: TensorSpec) -> NDArray[Any]:
         array = cast(as_array(value), spec)
         return _shaped(array, array.shape, spec, 0)
     return _read(value, spec, 0)
+
+
+def column(values: list[Json], spec: TensorSpec) -> NDArray[Any]:
+    """One input of all instances, each as `from_json` takes it, with a leading batch dimension.
+
+    Raises:
+        TensorError: as `from_json`; or they differ in shape. Which of them it is about is not said.
+    """
+    return _read(values, spec, 1)
 
 
 def _by_name(instance: Json, spec: ModelSpec) -> dict[str, Json]:
