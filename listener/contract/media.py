@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 import functools
+import re
 
 from listener.contract import vertex_triton
 
@@ -17,6 +18,8 @@ NPY = "application/x-npy"
 EVENTS = "text/event-stream"
 #: Tolerated beside JSON types: a missing one, and what curl sends with -d.
 _LENIENT = ("", "application/x-www-form-urlencoded")
+#: The weight of what shall not come (RFC 9110, section 12.4.2).
+_NOT_WANTED = re.compile(r";\s*q\s*=\s*0(?:\.0*)?\s*(?:;|$)", re.IGNORECASE)
 
 
 class Form(enum.Enum):
@@ -59,5 +62,5 @@ def form(content_type: str, has_header_length: bool = False) -> Form:
 
 @functools.lru_cache(256)
 def accepts(accept: str, media: str) -> bool:
-    """Whether an Accept header asks for a media type by name; `*/*` does not."""
-    return any(media_type(entry) == media for entry in accept.split(","))
+    """Whether an Accept header asks for a media type by name; `*/*` does not, and a weight of 0 says no."""
+    return any(media_type(entry) == media and not _NOT_WANTED.search(entry) for entry in accept.split(","))

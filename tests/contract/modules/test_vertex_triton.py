@@ -97,13 +97,13 @@ def test_what_infers_is_a_post(target: str) -> None:
 
 @pytest.mark.parametrize("target", FORBIDDEN)
 def test_what_changes_triton_is_forbidden(target: str) -> None:
-    with pytest.raises(Forbidden, match="is not served$"):
+    with pytest.raises(Forbidden, match=r"is not served$"):
         vertex_triton.redirected("POST", target)
 
 
 @pytest.mark.parametrize("target", OTHER)
 def test_anything_else_is_the_callers_fault(target: str) -> None:
-    with pytest.raises(BadRequest, match="^x-vertex-ai-triton-redirect: .* is not served$"):
+    with pytest.raises(BadRequest, match=r"^x-vertex-ai-triton-redirect: .* is not served$"):
         vertex_triton.redirected("POST", target)
 
 
