@@ -90,11 +90,15 @@ async def _broken_off(request: web.Request, out: web.StreamResponse, error: Exce
         async with asyncio.timeout(patience):
             await out.write(events.failure(told))
             await out.write_eof()
-    except TimeoutError:
-        if request.transport:
-            request.transport.abort()
     except ConnectionError:
         pass
+    except (TimeoutError, asyncio.CancelledError):
+        # aiohttp's wait for a slow client, once it was cancelled, is so whenever it is entered again
+        task = asyncio.current_task()
+        if task and task.cancelling():
+            raise
+        if request.transport:
+            request.transport.abort()
 
 
 async def from_triton(relay: Relay, path: str, body: bytes) -> AsyncGenerator[bytes, None]:
