@@ -53,6 +53,9 @@ class Telling(Handler):
                 if word == "endless":
                     while True:
                         yield "x" * 10000
+                if word == "ticking":
+                    while True:
+                        yield 1
                 if word == "deadline":
                     yield call.context.remaining() > 3600
                 elif isinstance(word, float):
