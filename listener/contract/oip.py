@@ -111,7 +111,10 @@ def checked(body: bytes, length: int | None = None) -> Infer:
     except orjson.JSONDecodeError as error:
         raise BadRequest(f"the body is not JSON: {error}") from None
     _refuse_shared_memory(document)
-    written = orjson.dumps(document)
+    try:
+        written = orjson.dumps(document)
+    except TypeError as error:  # it reads more levels than it writes; Triton stops before either
+        raise BadRequest(f"the body cannot be passed on: {error}") from None
     return Infer(written) if length is None else Infer(written + body[length:], len(written))
 
 

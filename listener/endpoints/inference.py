@@ -61,6 +61,6 @@ def refused(status: int, body: bytes) -> Answer:
 
 
 def model_path(model: str, version: str = "") -> str:
-    """A model's path in Triton's protocol, percent-encoded."""
+    """A model's path in Triton's protocol, percent-encoded; bytes that are no text come as lone surrogates."""
     which = f"/versions/{version}" if version else ""
-    return f"/v2/models/{urllib.parse.quote(model, safe='')}{which}"
+    return f"/v2/models/{urllib.parse.quote(model, safe='', errors='surrogateescape')}{which}"
