@@ -216,16 +216,17 @@ def stream(schemata: Schemata) -> str:
 
 def next_step(folder: Path) -> str:
     """What to do with the files."""
-    paths = " ".join(str(folder / name) for name in ("instance.yaml", "parameters.yaml", "prediction.yaml"))
-    uris = {
-        f"{part}SchemaUri": f"gs://BUCKET/schemata/{part}.yaml" for part in ("instance", "parameters", "prediction")
-    }
+    parts = ("instance", "parameters", "prediction")
+    paths = " ".join(shlex.quote(str(folder / f"{part}.yaml")) for part in parts)
+    uris = {f"{part}SchemaUri": f"gs://BUCKET/schemata/{part}.yaml" for part in parts}
     body = orjson.dumps({"predictSchemata": uris}, option=orjson.OPT_INDENT_2).decode()
     return f"""Wrote {paths}
 
-Copy them to Cloud Storage, and name them in the "model" of the request models:upload. `gcloud ai models upload` has no
-flag for them, and a model that is uploaded cannot be given others:
+Copy them to Cloud Storage:
 
   gcloud storage cp {paths} gs://BUCKET/schemata/
+
+and name them in the "model" of models:upload. (`gcloud ai models upload` has no flag for them; the Python SDK's
+Model.upload has instance_schema_uri and so on.) A model that has been uploaded keeps them as they are.
 
 {body}"""
