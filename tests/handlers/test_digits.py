@@ -60,8 +60,8 @@ def test_the_schemas_say_what_is_taken_and_given() -> None:
     takes = OAS30Validator(Digits.instance_schema)
     takes.validate(EXAMPLE)
     takes.validate({"b64": base64.b64encode(file(seven())).decode()})
-    for other in (EXAMPLE[1:], [17, *EXAMPLE[1:]], [True, *EXAMPLE[1:]], {"b64": ""}, {"X": []}, "text", None):
-        assert not takes.is_valid(other)
+    others: list[Any] = [EXAMPLE[1:], [17, *EXAMPLE[1:]], [True, *EXAMPLE[1:]], {"b64": ""}, {"X": []}, "text", None]
+    assert not any(takes.is_valid(other) for other in others)
     probabilities = np.eye(10, dtype=np.float32)[3]
     OAS30Validator(Digits.prediction_schema).validate(Digits().postprocess({"probabilities": probabilities}))
 

@@ -179,18 +179,18 @@ def test_without_a_default_the_model_has_to_be_named() -> None:
 
 def test_inference_by_the_open_protocol() -> None:
     found = request(document(), "/v2/models/texts/infer")
-    tensors = [
+    tensors: list[dict[str, Any]] = [
         {"name": "T", "shape": [1], "datatype": "BYTES", "data": ["text"]},
         {"name": "N", "shape": [1], "datatype": "INT32", "parameters": {"binary_data_size": 4}},
     ]
     assert found.is_valid({"id": "1", "inputs": tensors, "outputs": [{"name": "A"}]})
-    for wrong in (
+    others: list[Any] = [
         {"inputs": []},
         {"inputs": [{**tensors[0], "datatype": "INT32"}]},
         {"inputs": [{**tensors[0], "shape": [1, 1]}]},
         {"inputs": tensors, "outputs": [{"name": "T"}]},
-    ):
-        assert not found.is_valid(wrong)
+    ]
+    assert not any(found.is_valid(other) for other in others)
 
 
 # Answers

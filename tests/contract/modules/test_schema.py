@@ -253,7 +253,7 @@ def test_several_outputs_are_an_object() -> None:
 
 
 def test_a_resolved_schema_stands_by_itself() -> None:
-    named = {"A": {"items": {"$ref": "#/components/schemas/B"}}, "B": {"type": "string"}}
+    named: dict[str, schema.Schema] = {"A": {"items": {"$ref": "#/components/schemas/B"}}, "B": {"type": "string"}}
     assert schema.resolved({"$ref": "#/components/schemas/A"}, named) == {"items": {"type": "string"}}
     with pytest.raises(KeyError):
         schema.resolved({"$ref": "#/components/schemas/C"}, named)
@@ -263,6 +263,6 @@ def test_parameters_name_models_and_versions() -> None:
     found = OAS30Validator(schema.parameters(["m"], ["1", "3"], required=True))
     assert found.is_valid({"model": "m", "version": 3, "top_k": 2, "mine": [1]})
     assert found.is_valid({"model": "m", "version": "1"})
-    for wrong in ({}, {"model": "n"}, {"model": "m", "version": 2}, {"model": "m", "top_k": 0}, []):
-        assert not found.is_valid(wrong)
+    others: list[Any] = [{}, {"model": "n"}, {"model": "m", "version": 2}, {"model": "m", "top_k": 0}, []]
+    assert not any(found.is_valid(other) for other in others)
     assert OAS30Validator(schema.parameters()).is_valid({"model": "any", "version": "12"})
