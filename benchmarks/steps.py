@@ -12,6 +12,7 @@ import functools
 import gc
 import time
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -20,20 +21,23 @@ import uvloop
 
 from benchmarks import loads
 from benchmarks.report import table
-from listener import graph, middleware
-from listener.call import Reply
+from listener import middleware
+from listener.call import Context, Reply
 from listener.contract import instances
-from listener.endpoints import Predict
+from listener.endpoints.predict import Predict
 from listener.fastpath import FastPath
 from listener.gate import Gate, Phase
+from listener.graph import Router, Step
 from listener.handler import Handler
 from listener.pool import Pool
 from listener.rows import from_instances
 from listener.tensors import ModelSpec, TensorSpec
 from listener.triton.answers import Answer
+from listener.triton.catalogue import Catalogue
 from listener.triton.client import TritonClient
 from listener.triton.codec import Codec
 from listener.triton.model import Model
+from listener.triton.relay import Relay
 from listener.worker import spare_the_collector
 
 LOADS = ("W1", "W4")
@@ -100,10 +104,15 @@ def path(client: TritonClient) -> FastPath:
     model.know(_SPEC)
     handler = Handler()
     handler.bind("affine", "affine", {"affine": model}, Pool(1))
-    root = graph.by_route({"affine": graph.step("affine", handler)}, "affine")
+    relay = Relay("http://127.0.0.1:1", "http://127.0.0.1:1")
+    catalogue = Catalogue(client, lambda name: True, ())
+    router = Router({"affine": Step("affine", handler, relay)}, "affine", catalogue, relay, Pool(1))
+    serving: Any = SimpleNamespace(router=router)
     gate = Gate(4096, 60.0)
     gate.phase = Phase.READY
-    return FastPath(Predict(gate, lambda: root), "/predict", 12 << 20, asyncio.Protocol, lambda nbytes: None)
+    return FastPath(
+        Predict(gate, lambda: serving, 1 << 20), "/predict", 12 << 20, asyncio.Protocol, lambda nbytes: None
+    )
 
 
 async def serve(bodies: Sequence[bytes], connections: int, count: int, seen: Callable[[bytes], object]) -> None:
@@ -161,6 +170,7 @@ def single(load: str, count: int) -> dict[str, float]:
     head = request(body)[: -len(body)]
     codec, heads = Codec(_SPEC, "127.0.0.1:8000"), asyncio.run(_heads())
     call = instances.call(body)
+    assert call is not None
     array = from_instances(call.instances, _TENSOR, call.booleans)
     assert array is not None
     said = answer(array.tobytes())
@@ -168,7 +178,7 @@ def single(load: str, count: int) -> dict[str, float]:
     return {
         "read the head (known)": _time(lambda: heads.read(head), count),
         "make a request id": _time(lambda: middleware.request_id(""), count),
-        "body to Call": _time(lambda: instances.call(body, request_id="id", headers={}, deadline=1.0), count),
+        "body to Call": _time(lambda: instances.call(body, Context("id", {}, deadline=1.0)), count),
         "instances to the tensor": _time(lambda: from_instances(call.instances, _TENSOR, call.booleans), count),
         "tensor to the call's bytes": _time(lambda: codec.request([{"X": array}]), count),
         "answer's bytes to arrays": _time(lambda: codec.response(said.body, length), count),

@@ -14,23 +14,34 @@ import logging
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
-from aiohttp.web_urldispatcher import PlainResource
 
-from listener import endpoints, middleware
+from listener import middleware, routing
+from listener.endpoints import pages
+from listener.endpoints import predict as endpoint
+from listener.endpoints.oip import Oip
+from listener.endpoints.serving import Serving
+from listener.endpoints.stream import PredictStream
+from listener.endpoints.v1 import V1
 from listener.errors import ConfigError, Unavailable
+from listener.fallback import Fallback
 from listener.fastpath import FastPath
 from listener.gate import Gate, Phase
 from listener.settings import Settings
 
 if TYPE_CHECKING:
-    from listener.graph import Node
-    from listener.readiness import Readiness
     from listener.triton.shm import Lease
 
 log = logging.getLogger("listener.app")
+
+#: Seconds that an idle connection stays.
+_KEEP_ALIVE = 75.0
+
+#: No access log of aiohttp's, which its types do not foresee here.
+_QUIET: dict[str, Any] = {"access_log": None}
 
 LISTENER = web.AppKey["Listener"]("listener")
 
@@ -51,30 +62,28 @@ class Listener:
         self.gate = Gate(settings.max_requests, settings.timeout)
         self.failure: asyncio.Future[ConfigError] = asyncio.get_running_loop().create_future()
         self.loaded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.predict = endpoints.Predict(self.gate, self.graph)
-        self._graph: Node | None = None
-        self._readiness: Readiness | None = None
-        self._lease: Callable[[int], Lease | None] = lambda nbytes: None
+        self.predict = endpoint.Predict(self.gate, self.serving, settings.compress_from)
+        self._serving: Serving | None = None
 
-    def graph(self) -> Node:
-        """The root node of the loaded service.
+    def serving(self) -> Serving:
+        """The loaded service.
 
         Raises:
             Unavailable: it is not loaded yet.
         """
-        if self._graph is None:
+        if self._serving is None:
             raise Unavailable("the service is not loaded yet")
-        return self._graph
+        return self._serving
 
     def lease(self, nbytes: int) -> Lease | None:
         """Room for a body in memory shared with Triton; None: it goes elsewhere."""
-        return self._lease(nbytes)
+        return self._serving.lease(nbytes) if self._serving else None
 
     def missing(self) -> list[str]:
         """What stands between this worker and its first prediction; empty = nothing."""
         if self.failure.done():  # its sentences name paths: they are for the log
             return ["the service cannot be served; the log has the reason"]
-        return self._readiness.missing if self._readiness else ["the service is being loaded"]
+        return self._serving.readiness.missing if self._serving else ["the service is being loaded"]
 
     async def lifetime(self, app: web.Application) -> AsyncIterator[None]:
         """Loads the service behind the open port and takes it down again (a `cleanup_ctx`)."""
@@ -101,31 +110,32 @@ class Listener:
         # imported in a thread: it takes a few hundred milliseconds, in which health must answer
         assembly = await asyncio.to_thread(importlib.import_module, "listener.assembly")
         try:
-            self._graph, self._readiness, self._lease = await assembly.build(self.settings, stack)
+            self._serving = serving = await assembly.build(self.settings, stack)
         except ConfigError as error:
             self._fail(error)
             return
         self.loaded.set_result(None)
         if self.gate.phase is Phase.STARTING:
             self.gate.phase = Phase.READY
-        await self._readiness.watch()
+        await serving.readiness.watch()
 
 
 def make(listener: Listener) -> web.Application:
-    """The web application: exact routes from the environment, nothing else."""
-    settings, gate = listener.settings, listener.gate
+    """The web application: the paths of `routing.py`, nothing else."""
+    gate, loaded = listener.gate, listener.serving
     app = web.Application(
-        client_max_size=settings.max_body, middlewares=[middleware.identify, middleware.errors_to_bodies]
+        client_max_size=listener.settings.max_body, middlewares=[middleware.identify, middleware.errors_to_bodies]
     )
     app[LISTENER] = listener
-    health = endpoints.health(gate, listener.missing)
-    predict = _exactly(app, settings.predict_route)
-    predict.add_route("POST", endpoints.predict(listener.predict))
-    if settings.predict_route in (settings.health_route, f"{settings.health_route}:predict"):
-        # the platform's documents disagree whether its default health route ends in :predict
-        predict.add_route("GET", health)
-    if settings.predict_route != settings.health_route:
-        _exactly(app, settings.health_route).add_route("GET", health)
+    ends = routing.Endpoints(
+        health=pages.health(gate, listener.missing),
+        predict=endpoint.predict(listener.predict),
+        stream=PredictStream(gate, loaded),
+        oip=Oip(gate, loaded, listener.missing),
+        v1=V1(loaded),
+        openapi=pages.root,
+    )
+    routing.add(app, listener.settings, ends)
     app.cleanup_ctx.append(listener.lifetime)
     return app
 
@@ -148,9 +158,8 @@ async def serving(
     """
     behind = runner(make(listener))
     await behind.setup()
-    assert behind.server is not None
     settings = listener.settings
-    fast = FastPath(listener.predict, settings.predict_route, settings.max_body, behind.server, listener.lease)
+    fast = FastPath(listener.predict, settings.predict_route, settings.max_body, odd(behind), listener.lease)
     server = await asyncio.get_running_loop().create_server(
         fast, sock=listening, backlog=4096, start_serving=open_at_once
     )
@@ -162,6 +171,13 @@ async def serving(
         await behind.cleanup()
 
 
+def odd(runner: web.AppRunner) -> Callable[[], Fallback]:
+    """What makes the protocol of a connection whose requests are not plain."""
+    assert runner.server is not None
+    loop = asyncio.get_running_loop()
+    return partial(Fallback, runner.server, loop=loop, keepalive_timeout=_KEEP_ALIVE, **_QUIET)
+
+
 def runner(app: web.Application) -> web.AppRunner:
     """aiohttp's server around the application."""
     return web.AppRunner(
@@ -169,14 +185,7 @@ def runner(app: web.Application) -> web.AppRunner:
         handle_signals=False,
         handler_cancellation=True,
         access_log=None,
-        keepalive_timeout=75.0,
+        keepalive_timeout=_KEEP_ALIVE,
         # requests have been drained before; this is for what outlived the drain, and aiohttp waits so long twice
         shutdown_timeout=1.0,
     )
-
-
-def _exactly(app: web.Application, path: str) -> PlainResource:
-    """A resource whose path is taken to the letter: platform routes contain ':' and may contain '{'."""
-    resource = PlainResource(path)
-    app.router.register_resource(resource)
-    return resource

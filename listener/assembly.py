@@ -5,38 +5,36 @@ from __future__ import annotations
 import asyncio
 import logging
 import urllib.parse
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
-from listener import graph, loader
+from listener import loader
 from listener import service as services
 from listener.call import Json
-from listener.graph import Node
+from listener.endpoints.serving import Serving
+from listener.graph import Node, Router, Step
 from listener.handler import Handler
 from listener.pool import Pool
 from listener.readiness import Readiness
 from listener.service import Service
 from listener.settings import Settings
+from listener.triton.catalogue import Catalogue
 from listener.triton.client import TritonClient
-from listener.triton.model import Model
 from listener.triton.pages import default_size
 from listener.triton.placing import room
-from listener.triton.shm import Lease, SharedMemory
+from listener.triton.relay import Relay
+from listener.triton.shm import SharedMemory
 
 log = logging.getLogger("listener.app")
 
 
-async def build(settings: Settings, stack: AsyncExitStack) -> tuple[Node, Readiness, Callable[[int], Lease | None]]:
+async def build(settings: Settings, stack: AsyncExitStack) -> Serving:
     """Builds the floors between Triton and the endpoints.
 
     Args:
         settings: all of them.
         stack: takes everything down again, in reverse.
-
-    Returns:
-        The root of the graph, the readiness to be watched, and what gives room for large bodies.
 
     Raises:
         ConfigError: listener.yaml or a handler is wrong.
@@ -52,7 +50,8 @@ async def build(settings: Settings, stack: AsyncExitStack) -> tuple[Node, Readin
     classes = await asyncio.to_thread(
         lambda: {name: loader.handler_class(service, route) for name, route in service.routes.items()}
     )
-    models = {name: Model(name, client, settings.coalesces(name)) for name in _models(service, classes)}
+    catalogue = Catalogue(client, settings.coalesces, _models(service, classes))
+    models = catalogue.routed
     for name in sorted(settings.not_coalesced - models.keys() - {"*"}):
         log.warning("LISTENER_NOT_COALESCED: no route of this service uses a model %r", name)
     handlers = await asyncio.to_thread(
@@ -60,9 +59,13 @@ async def build(settings: Settings, stack: AsyncExitStack) -> tuple[Node, Readin
     )
     for handler in handlers.values():
         stack.callback(_close, handler)
-    nodes = {name: graph.step(name, handler) for name, handler in handlers.items()}
-    readiness = Readiness(client, models, _examples(nodes, handlers), settings.timeout)
-    return graph.by_route(nodes, service.default), readiness, partial(room, memory)
+    relay = Relay(settings.triton_url, settings.triton_metrics_url)
+    await relay.open()
+    stack.push_async_callback(relay.close)
+    steps = {name: Step(name, handler, relay) for name, handler in handlers.items()}
+    router = Router(steps, service.default, catalogue, relay, pool)
+    readiness = Readiness(client, catalogue, models, _examples(steps, handlers), settings.timeout)
+    return Serving(router, readiness, catalogue, relay, partial(room, memory))
 
 
 def _memory(settings: Settings) -> SharedMemory | None:
@@ -84,5 +87,5 @@ def _models(service: Service, classes: dict[str, type[Handler]]) -> list[str]:
     return sorted({loader.model_name(service.routes[name], handler) for name, handler in classes.items()})
 
 
-def _examples(nodes: dict[str, Node], handlers: dict[str, Handler]) -> dict[str, tuple[Node, Json]]:
-    return {name: (nodes[name], handler.example) for name, handler in handlers.items() if handler.example is not None}
+def _examples(steps: dict[str, Step], handlers: dict[str, Handler]) -> dict[str, tuple[Node, Json]]:
+    return {name: (steps[name], handler.example) for name, handler in handlers.items() if handler.example is not None}

@@ -36,6 +36,9 @@ class Context(NamedTuple):
             (docs/reference/contract.md, "Request").
         extras: other top-level keys of the body, such as the legacy clients' `signature_name`.
         deadline: the `time.monotonic()` by which the answer must be on its way.
+        model: the route or model that the path names; "" = it names none, and `parameters.model` or the default counts.
+        version: of the model, digits; "" = Triton chooses.
+        media_type: of a body that is one instance's bytes, other than `application/octet-stream`; "" for all else.
     """
 
     request_id: str = ""
@@ -43,6 +46,9 @@ class Context(NamedTuple):
     parameters: Mapping[str, Json] = _EMPTY
     extras: Mapping[str, Json] = _EMPTY
     deadline: float = float("inf")
+    model: str = ""
+    version: str = ""
+    media_type: str = ""
 
     def remaining(self) -> float:
         """Seconds until the deadline; never negative."""
@@ -83,6 +89,35 @@ class Numbers(Sequence[Json]):
         return self._list
 
 
+class Columns(Sequence[Json]):
+    """Instances that came by columns, as TensorFlow Serving's `inputs` has them: they are its rows.
+
+    Args:
+        value: a list with an element for each row, or such lists by input name.
+        rows: what they make.
+
+    Attributes:
+        value: as it came; the whole tensors, for a model that does not batch.
+    """
+
+    __slots__ = ("_rows", "value")
+
+    def __init__(self, value: Json, rows: list[Json]) -> None:
+        self.value, self._rows = value, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Json: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Json]: ...
+
+    def __getitem__(self, index: int | slice) -> Json:
+        return self._rows[index]
+
+
 class Call(NamedTuple):
     """A request on its way down.
 
@@ -107,6 +142,12 @@ class Call(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """An answer on its way up: one prediction for each instance, in the same order; or an array with a row for each."""
+    """An answer on its way up.
+
+    Attributes:
+        predictions: one for each instance, in the same order; or an array with a row for each.
+        whole: there is but one, for all instances together: `Columns` went to a model that does not batch.
+    """
 
     predictions: Sequence[Json] | NDArray[Any]
+    whole: bool = False

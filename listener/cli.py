@@ -32,6 +32,7 @@ _SERVING = (
     "workers",
     "threads",
     "max_body",
+    "compress_from",
     "max_requests",
     "not_coalesced",
     "busy_wait",
@@ -83,7 +84,7 @@ def up(**given: Any) -> None:
 
 
 @cli.command()
-@options(*_LISTENING, *_SERVING, "triton_url", *_LOGGING)
+@options(*_LISTENING, *_SERVING, "triton_url", "triton_metrics_url", *_LOGGING)
 def serve(**given: Any) -> None:
     """Run the listener alone, in front of a Triton that runs elsewhere."""
     from listener import workers
@@ -94,7 +95,7 @@ def serve(**given: Any) -> None:
 
 
 @cli.command()
-@options("service", "triton_url", *_TRITON, *_LOGGING)
+@options("service", "triton_url", "triton_metrics_url", *_TRITON, *_LOGGING)
 def triton(**given: Any) -> None:
     """Run tritonserver with the right flags as the only child.
 

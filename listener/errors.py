@@ -60,11 +60,25 @@ class InstanceError(BadRequest):
         return InstanceError(self.reason, index)
 
 
+class Forbidden(ListenerError):
+    """Triton's control paths, which nobody reaches from outside."""
+
+    status = 403
+    code = "forbidden"
+
+
 class UnknownPath(ListenerError):
     """No such route. Never used for an unknown model on the predict route, which is the caller's 400."""
 
     status = 404
     code = "unknown_path"
+
+
+class UnknownModel(ListenerError):
+    """The path is one of a model, and there is no such model or version."""
+
+    status = 404
+    code = "unknown_model"
 
 
 class WrongMethod(ListenerError):

@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, cast
 
 from listener.call import Body
 from listener.contract import instances
-from listener.endpoints import Predict
+from listener.contract.answer import Answer
+from listener.contract.media import JSON
+from listener.endpoints.predict import Predict
 from listener.gate import Phase
 from listener.heads import LONGEST, Head, Heads
 from listener.intake import Intake, switch
@@ -240,20 +242,23 @@ class Connection(asyncio.Protocol):
         """Gives whether it is the connection's last one."""
         path = self._path
         identifier = request_id(head.headers.get("x-request-id", ""))
-        status, retry = b"200 OK", b""
+        status, more = b"200 OK", _AS_JSON
         try:
-            body = await path.predict(head.headers, identifier, self._read)
+            answer = await path.predict(head.headers, identifier, self._read)
+            body = answer.body
+            if answer.headers or answer.status != 200 or answer.media_type != JSON:
+                status, more = _status(answer.status), _lines(answer)
         except Exception as error:
             told = refusal(error, identifier, path.route)
-            body = instances.encode_error(told)
-            status = b"%d %b" % (told.status, _PHRASES.get(told.status, b""))
-            retry = b"" if told.retry_after is None else b"Retry-After: %d\r\n" % told.retry_after
+            body, status = instances.encode_error(told), _status(told.status)
+            if told.retry_after is not None:
+                more = b"Content-Type: application/json\r\nRetry-After: %d\r\n" % told.retry_after
         if self._transport.is_closing():  # the client left, and a handler did not heed the cancellation
             return True
         last = path.predict.gate.phase is not Phase.READY  # a drain lets clients go
         self._write(
-            b"HTTP/1.1 %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%b: %b\r\n%bDate: %b\r\n%b\r\n"
-            % (status, len(body), _ID, identifier.encode(), retry, path.date(), _CLOSE if last else b""),
+            b"HTTP/1.1 %b\r\n%bContent-Length: %d\r\n%b: %b\r\nDate: %b\r\n%b\r\n"
+            % (status, more, len(body), _ID, identifier.encode(), path.date(), _CLOSE if last else b""),
             body,
         )
         if self._missing:
@@ -312,5 +317,16 @@ class Connection(asyncio.Protocol):
         successor.data_received(data)
 
 
+def _status(status: int) -> bytes:
+    return b"%d %b" % (status, _PHRASES.get(status, b""))
+
+
+def _lines(answer: Answer) -> bytes:
+    """The headers of an answer that is not as most are."""
+    headers = {"Content-Type": answer.media_type, **answer.headers}
+    return "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode("ascii")
+
+
 _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 _ID, _CLOSE = REQUEST_ID_HEADER.encode(), b"Connection: close\r\n"
+_AS_JSON = b"Content-Type: application/json\r\n"

@@ -55,6 +55,10 @@ class Permit:
         if refusal and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise refusal from None
 
+    def renew(self) -> None:
+        """The request's time begins anew: another piece of its answer has gone out."""
+        self.deadline = self._gate.renew(self)
+
     def end(self, refusal: ListenerError) -> None:
         """Stops the request where it is; its task goes on with the refusal."""
         if self._refusal is None:
@@ -98,6 +102,12 @@ class Gate:
         self._permits[permit] = None
         if self._timer is None:
             self._timer = self.loop.call_later(self._timeout, self._end_the_late)
+        return time.monotonic() + self._timeout
+
+    def renew(self, permit: Permit) -> float:
+        """For `Permit` alone."""
+        del self._permits[permit]  # to the end of the row
+        self._permits[permit] = None
         return time.monotonic() + self._timeout
 
     def leave(self, permit: Permit) -> None:

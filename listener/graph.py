@@ -2,52 +2,217 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeAlias
+import inspect
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from typing import Any, Protocol, TypeAlias
 
-from listener.call import Call, Reply
-from listener.errors import BadRequest, ListenerError
-from listener.handler import Handler, check_reply, failed, is_cancelled
+from listener import decoupled
+from listener.call import Call, Context, Json, Reply
+from listener.errors import BadRequest, ListenerError, UnknownModel
+from listener.handler import Handler, Model, blamed, check_reply, together
+from listener.pool import Pool
+from listener.triton.relay import Relay
 
 #: Every node of the graph.
 Node: TypeAlias = Callable[[Call], Awaitable[Reply]]
 
 
-def step(name: str, handler: Handler) -> Node:
-    """The leaf: one handler's `predict`, whose failures and wrong results become `HandlerFailed`."""
+class Models(Protocol):
+    """What Triton has; `triton/catalogue.py`."""
 
-    async def run(call: Call) -> Reply:
-        if not handler.reads_views:
-            call = call.plain()
-        try:
-            reply = await handler.predict(call)
-        except ListenerError:
-            raise
-        except (Exception, SystemExit) as error:
-            raise failed(name, "predict", error, call.context) from error
-        except asyncio.CancelledError as error:
-            if is_cancelled():
-                raise
-            raise failed(name, "predict", error, call.context) from error
-        return check_reply(name, call, reply)
+    def names(self) -> list[str]: ...
 
-    return run
+    async def find(self, name: str) -> Model | None: ...
+
+    async def versions(self, name: str) -> tuple[str, ...]: ...
+
+    async def has_version(self, name: str, version: str) -> bool: ...
 
 
-def by_route(routes: Mapping[str, Node], default: str) -> Node:
-    """Chooses by the request's `parameters.model`; without one, the default route.
+class Step:
+    """The leaf: one handler's `predict`, whose failures and wrong results become `HandlerFailed`.
 
-    Raises (when called):
-        BadRequest: there is no such route.
+    Args:
+        name: of its route, or of the model that it serves without one.
+        handler: a bound one.
+        relay: to Triton, for models whose answers come in pieces.
+
+    Attributes:
+        name: as above.
+        model: the name of the model in Triton that the handler's `predict` calls.
+        handler: as above.
+        streams: its `predict` is an async generator.
     """
 
-    async def run(call: Call) -> Reply:
-        name = call.context.parameters.get("model", default)
-        node = routes.get(name) if isinstance(name, str) else None
-        if node is None:
-            shown = repr(name[:100]) if isinstance(name, str) else "of that name (it is no string)"
-            raise BadRequest(f"parameters.model: no route {shown}; the routes are {', '.join(map(repr, routes))}")
-        return await node(call)
+    def __init__(self, name: str, handler: Handler, relay: Relay) -> None:
+        self.name, self.model, self.handler, self._relay = name, handler.model, handler, relay
+        self.streams = inspect.isasyncgenfunction(handler.predict)
+        self._generic = type(handler) is Handler
 
-    return run
+    async def __call__(self, call: Call) -> Reply:
+        if self._generic and self.is_decoupled:
+            return await decoupled.collect(self._relay, call, self.handler.spec)
+        if not self.handler.reads_views:
+            call = call.plain()
+        try:
+            reply = await (self._collected(call) if self.streams else self.handler.predict(call))
+        except BaseException as error:
+            if (told := blamed(error, self.name, "predict", call.context)) is error:
+                raise
+            raise told from error
+        return check_reply(self.name, call, reply)
+
+    @property
+    def is_decoupled(self) -> bool:
+        """There is no handler, and the model answers in any number of responses.
+
+        Raises:
+            Unavailable: the model is not known yet.
+        """
+        return self._generic and self.handler.spec.decoupled
+
+    def generate_request(self, call: Call, said: Mapping[str, Json] | None = None) -> tuple[str, bytes]:
+        """Path and body of the request to Triton that streams the answer of a model, past any handler.
+
+        Args:
+            call: with one instance.
+            said: the body as the generate extension has it, in place of the instance.
+
+        Raises:
+            BadRequest: there are several instances, or the model does not take this one.
+        """
+        path = decoupled.generate_path(self.model, call.context.version)
+        if said is not None:
+            return path, decoupled.passed_on(said)
+        return path, decoupled.generate_body(decoupled.only_one(call), 0, self.handler.spec)
+
+    async def stream(self, call: Call) -> AsyncGenerator[Json, None]:
+        """What a handler's generator yields, as it does; else one object with the predictions."""
+        if not self.streams:
+            reply = await self(call)
+            yield {"predictions": reply.predictions}
+            return
+        events: Any = self.handler.predict(call.plain())
+        try:
+            async for event in events:
+                yield event
+        except BaseException as error:
+            if (told := blamed(error, self.name, "predict", call.context)) is error:
+                raise
+            raise told from error
+        finally:
+            await events.aclose()
+
+    async def _collected(self, call: Call) -> Reply:
+        """A generator's events, as the prediction of each instance."""
+
+        async def one(index: int) -> list[Json]:
+            events: Any = self.handler.predict(call._replace(instances=[call.instances[index]]))
+            try:
+                return [event async for event in events]
+            except BaseException as error:
+                if (told := blamed(error, self.name, "predict", call.context, index)) is error:
+                    raise
+                raise told from error
+
+        return Reply(list(await together([one(index) for index in range(len(call.instances))])))
+
+
+class Router:
+    """The root: chooses the step by the path, by the request's `parameters`, or takes the default.
+
+    Args:
+        steps: by route.
+        default: the name that counts where a request says none; "" = the only model of the repository.
+        models: those that no route names are served without a handler.
+        relay: for their steps.
+        pool: likewise.
+    """
+
+    def __init__(self, steps: Mapping[str, Step], default: str, models: Models, relay: Relay, pool: Pool) -> None:
+        self.steps, self.default = steps, default
+        self._models, self._relay, self._pool = models, relay, pool
+        self._unrouted: dict[str, tuple[Model, Step]] = {}
+
+    async def __call__(self, call: Call) -> Reply:
+        step, call = await self.choose(call)
+        return await step(call)
+
+    async def choose(self, call: Call) -> tuple[Step, Call]:
+        """The step for a call, and the call as it shall get it: with the version, if one was asked for.
+
+        Raises:
+            BadRequest: the parameters name no route, model or version.
+            UnknownModel: the path does.
+            Unavailable: the model is there and not ready.
+        """
+        context = call.context
+        if not context.model and not context.parameters:  # as most requests have it
+            return self.steps.get(self.default) or await self.step(self._default(), context), call
+        step = await self.step(_asked_for(context) or self._default(), context)
+        version = _version(context)
+        if version and not await self._models.has_version(step.model, version):
+            known = ", ".join(await self._models.versions(step.model))
+            raise _unknown(context, "version", f"model {step.model!r} has no version {version}; it has {known}")
+        return step, call if version == context.version else call._replace(context=context._replace(version=version))
+
+    async def step(self, name: str, context: Context) -> Step:
+        """The step of a route, or of a model that has none; raises as `choose` does."""
+        if found := self.steps.get(name):
+            return found
+        model = await self._models.find(name)
+        if model is None:
+            names = dict.fromkeys([*self.steps, *self._models.names()])
+            known = ", ".join(map(repr, names)) or "none"
+            raise _unknown(context, "model", f"no route or model {name[:100]!r}; there are {known}")
+        kept, step = self._unrouted.get(name, (None, None))
+        if kept is not model or step is None:
+            handler = Handler()
+            handler.bind(name, name, {name: model}, self._pool)
+            step = Step(name, handler, self._relay)
+            self._unrouted[name] = (model, step)
+        return step
+
+    def names(self) -> list[str]:
+        """Everything that requests can choose: routes, and models beside them."""
+        return list(dict.fromkeys([*self.steps, *self._models.names()]))
+
+    def _default(self) -> str:
+        if self.default:
+            return self.default
+        names = self.names()
+        if len(names) == 1:
+            return names[0]
+        known = ", ".join(map(repr, names))
+        if not names:
+            raise BadRequest("the model repository has no models")
+        raise BadRequest(f"there is no default model; say one in parameters.model: {known}")
+
+
+def _asked_for(context: Context) -> str:
+    """The route or model that a request names; "" = none."""
+    if context.model:
+        return context.model
+    name = context.parameters.get("model")
+    if name is None:
+        return ""
+    if not isinstance(name, str) or not name:
+        raise BadRequest("parameters.model is not the name of a route or model")
+    return name
+
+
+def _version(context: Context) -> str:
+    """The version that a request names, digits; "" = none."""
+    version = context.version or context.parameters.get("version")
+    if version is None:
+        return ""
+    text = str(version) if isinstance(version, str | int) and not isinstance(version, bool) else ""
+    if isinstance(version, float) and version.is_integer():  # every number may come as a double
+        text = str(int(version))
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise BadRequest("parameters.version is not the number of a version")
+    return str(int(text))
+
+
+def _unknown(context: Context, what: str, sentence: str) -> ListenerError:
+    return UnknownModel(sentence) if context.model else BadRequest(f"parameters.{what}: {sentence}")

@@ -15,8 +15,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from listener.call import Arrays, Call, Context, Json, Reply
-from listener.errors import HandlerFailed, InstanceError, ListenerError
+from listener.call import Arrays, Call, Columns, Context, Json, Reply
+from listener.errors import BadRequest, HandlerFailed, InstanceError, ListenerError
 from listener.pool import Pool
 from listener.rows import from_instances, plain_output, rows_of, stack
 from listener.tensors import ModelSpec, TensorError, from_instance, to_json
@@ -29,6 +29,8 @@ class Model(Protocol):
 
     @property
     def spec(self) -> ModelSpec: ...
+
+    def at(self, version: str) -> Model: ...
 
     async def infer(self, arrays: Arrays, deadline: float = ...) -> dict[str, NDArray[Any]]: ...
 
@@ -79,7 +81,7 @@ class Handler:
         Raises:
             InstanceError: the instance is wrong; the caller is told this sentence and the index, with status 400.
         """
-        return from_instance(instance[0], self.models[self.model].spec)
+        return from_instance(instance[0], self.spec)
 
     def postprocess(self, *outputs: Any) -> Any:
         """One instance's outputs, named arrays without batch dimension -> its prediction, anything that JSON can say.
@@ -100,6 +102,13 @@ class Handler:
             ListenerError: from the model.
         """
         model = self.models[self.model]
+        if call.context.version:
+            model = model.at(call.context.version)
+        if isinstance(call.instances, Columns) and model.spec.max_batch_size == 0 and self._preprocess.is_default:
+            reply = await self.predict(Call([call.instances.value], call.context))
+            return Reply(reply.predictions, whole=True)
+        if call.context.media_type and self._preprocess.is_default:
+            _check_media_type(call.context.media_type, model.spec)
         batch = self._plain_batch(call, model.spec) if self._preprocess.is_default else None
         if batch is not None:
             parts = await model.infer_checked(batch)
@@ -120,6 +129,11 @@ class Handler:
             return None
         array = from_instances(call.instances, tensor, call.booleans)
         return None if array is None else {tensor.name: array}
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What the handler's model takes and gives; raises Unavailable while that is not known."""
+        return self.models[self.model].spec
 
     @property
     def reads_views(self) -> bool:
@@ -169,7 +183,7 @@ class _Hook:
     async def each(self, items: Sequence[Any], context: Context, pool: Pool) -> list[Any]:
         """Results in order. A plain hook gets one thread for the whole request, so that a batch costs one hand-over."""
         if self._is_async:
-            return list(await _together([self._awaited(i, item, context) for i, item in enumerate(items)]))
+            return list(await together([self._awaited(i, item, context) for i, item in enumerate(items)]))
         return await pool.run(lambda: [self._called(i, item, context) for i, item in enumerate(items)])
 
     def _called(self, index: int, item: Any, context: Context) -> Any:
@@ -202,7 +216,7 @@ def is_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-async def _together(calls: Sequence[Coroutine[Any, Any, Any]]) -> Sequence[Any]:
+async def together(calls: Sequence[Coroutine[Any, Any, Any]]) -> Sequence[Any]:
     """Results in order; of several failures the one of the lowest index is raised."""
     results = await asyncio.gather(*calls, return_exceptions=True)
     for result in results:
@@ -230,6 +244,26 @@ def failed(route: str, hook: str, error: BaseException, context: Context, index:
     return HandlerFailed(hook, route)
 
 
+def _check_media_type(media_type: str, spec: ModelSpec) -> None:
+    """Without a handler that knows better, bytes of some media type are fit for a model of byte strings alone."""
+    tensor = spec.only_input
+    if tensor is None or tensor.datatype != "BYTES":
+        raise BadRequest(
+            f"Content-Type {media_type!r} is not handled; send application/json, or application/octet-stream for one "
+            "instance's bytes"
+        )
+
+
+def blamed(error: BaseException, route: str, hook: str, context: Context, index: int | None = None) -> BaseException:
+    """A handler's failure as the caller is told of it; the error itself where it says enough, or is no handler's."""
+    if isinstance(error, InstanceError):
+        return error if error.index is not None or index is None else error.at(index)
+    is_ours = isinstance(error, ListenerError) or (isinstance(error, asyncio.CancelledError) and is_cancelled())
+    if is_ours or not isinstance(error, Exception | SystemExit | asyncio.CancelledError):
+        return error
+    return failed(route, hook, error, context, index)
+
+
 def check_reply(route: str, call: Call, reply: object) -> Reply:
     """What `predict` returned, if it is one prediction for each instance.
 
@@ -241,7 +275,8 @@ def check_reply(route: str, call: Call, reply: object) -> Reply:
         isinstance(made, Sized) and not isinstance(made, (str, bytes, Mapping))
     )
     count = len(made) if isinstance(reply, Reply) and listed else None
-    if isinstance(reply, Reply) and count == len(call.instances):
+    wanted = 1 if isinstance(reply, Reply) and reply.whole else len(call.instances)
+    if isinstance(reply, Reply) and count == wanted:
         return reply
     got = type(made).__name__ if count is None else f"{count} predictions"
     error = TypeError(f"predict returned {got} for {len(call.instances)} instances")

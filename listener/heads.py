@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from listener.contract.instances import RAW, media_type
+from listener.contract.media import EVENTS, RAW, accepts, media_type
+from listener.contract.oip import HEADER_LENGTH
+from listener.contract.vertex_triton import REDIRECT
 
 #: Token, colon, visible ASCII: no folded lines, no control characters, no blanks before the colon.
 _TOKEN, _VALUE = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+", rb":[\t\x20-\x7e]*"
@@ -18,8 +20,8 @@ _LINES = re.compile(rb"(?:%b%b\r\n)+\r\n" % (_TOKEN, _VALUE))
 #: What may become such lines; anything else is aiohttp's at once, which knows when not to wait for the head's end.
 _BEGUN = re.compile(rb"(?:%b%b\r\n)*(?:%b(?:%b\r?)?|\r)?" % (_TOKEN, _VALUE, _TOKEN, _VALUE))
 _DIGITS = re.compile(r"[0-9]{1,12}")
-#: These change how a message is read; whoever sends them talks to aiohttp.
-_UNUSUAL = frozenset({"transfer-encoding", "content-encoding", "expect", "upgrade", "trailer", "te"})
+#: These change how a message is read, or whom it is for; whoever sends them talks to aiohttp.
+_UNUSUAL = frozenset({"transfer-encoding", "content-encoding", "expect", "upgrade", "trailer", "te", REDIRECT})
 #: Bytes of a head with its blank line.
 LONGEST = 8192
 _MOST_HEADERS = 100  # aiohttp has a limit too
@@ -83,10 +85,12 @@ class Heads:
             return None
         if not _UNUSUAL.isdisjoint(headers) or "host" not in headers:
             return None
-        if headers.get("connection", "keep-alive").lower() != "keep-alive":
+        if headers.get("connection", "keep-alive").lower() != "keep-alive" or accepts(
+            headers.get("accept", ""), EVENTS
+        ):
             return None
         length = headers.get("content-length", "")
         if not _DIGITS.fullmatch(length) or not 0 < int(length) <= self._max_body:
             return None
-        is_raw = media_type(headers.get("content-type", "")) == RAW
+        is_raw = media_type(headers.get("content-type", "")) == RAW and HEADER_LENGTH not in headers
         return Head(MappingProxyType(headers), int(length), is_raw)

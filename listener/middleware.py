@@ -6,11 +6,13 @@ import itertools
 import logging
 import re
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 
 from aiohttp import web
 
 from listener.contract import instances
+from listener.contract.media import JSON
 from listener.errors import BadRequest, BodyTooLarge, InternalError, ListenerError, UnknownPath, WrongMethod
 
 log = logging.getLogger("listener.http")
@@ -21,7 +23,7 @@ _ACCEPTED_ID = re.compile(r"[\w.:\-]{1,128}", re.ASCII)
 #: Ids that are made here: unlike any other process's, and cheaper than a random one for each request.
 _OURS, _NUMBERS = secrets.token_hex(8), itertools.count(1)
 
-Endpoint = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def request_id(given: str) -> str:
@@ -30,26 +32,71 @@ def request_id(given: str) -> str:
 
 
 @web.middleware
-async def identify(request: web.Request, handler: Endpoint) -> web.StreamResponse:
+async def identify(request: web.Request, handler: _Handler) -> web.StreamResponse:
     """Takes the caller's request id if it is harmless, else makes one; the answer carries it."""
     request[REQUEST_ID] = request_id(request.headers.get(REQUEST_ID_HEADER, ""))
     response = await handler(request)
-    response.headers[REQUEST_ID_HEADER] = request[REQUEST_ID]
+    if not response.prepared:  # a stream has it already
+        response.headers[REQUEST_ID_HEADER] = request[REQUEST_ID]
     return response
 
 
 @web.middleware
-async def errors_to_bodies(request: web.Request, handler: Endpoint) -> web.StreamResponse:
+async def errors_to_bodies(request: web.Request, handler: _Handler) -> web.StreamResponse:
     """Every failure, whatever its kind, as `{"error": "<one sentence>"}` with its status."""
     try:
+        refuse_too_large(request)
         return await handler(request)
     except web.HTTPException as error:
-        return _refusal(request, _translated(request, error), error.headers.get("Allow"))
+        return translated(request, error)
     except web.RequestPayloadError:
         damaged = BadRequest("the body is damaged: it ends early, or is not in its Content-Encoding")
-        return _refusal(request, damaged)
+        return refused(request, damaged)
     except Exception as error:
-        return _refusal(request, error)
+        return refused(request, error)
+
+
+def refuse_too_large(request: web.BaseRequest) -> None:
+    """By what the head says, before anything of the body is read; aiohttp counts the rest.
+
+    Raises:
+        HTTPRequestEntityTooLarge: the body is over the limit.
+    """
+    length, limit = request.content_length or 0, request.client_max_size
+    if length > limit:
+        raise web.HTTPRequestEntityTooLarge(limit, length)
+
+
+def translated(request: web.BaseRequest, error: web.HTTPException) -> web.StreamResponse:
+    """aiohttp's own refusals in our words; 417, for an Expect that is not 100-continue, becomes 400."""
+    if not isinstance(error, web.HTTPMethodNotAllowed):
+        return refused(request, _ours(request, error))
+    allow = {"Allow": error.headers["Allow"]}
+    if request.method == "OPTIONS":
+        return web.Response(status=204, headers=allow)
+    return refused(request, WrongMethod(f"{request.method} is not allowed on {request.path}"), allow)
+
+
+def _ours(request: web.BaseRequest, error: web.HTTPException) -> ListenerError:
+    if isinstance(error, web.HTTPNotFound):
+        return UnknownPath(f"no such path: {request.path}")
+    if isinstance(error, web.HTTPRequestEntityTooLarge):
+        return BodyTooLarge(f"the body is larger than {request.client_max_size} bytes (LISTENER_MAX_BODY)")
+    if error.status < 500:
+        return BadRequest(error.text or error.reason)
+    return InternalError()
+
+
+def refused(
+    request: web.BaseRequest, error: Exception, headers: Mapping[str, str] = MappingProxyType({})
+) -> web.StreamResponse:
+    identifier = request.get(REQUEST_ID) or request_id("")
+    told = refusal(error, identifier, request.raw_path)
+    response = web.Response(status=told.status, body=instances.encode_error(told), content_type=JSON, headers=headers)
+    response.headers[REQUEST_ID_HEADER] = identifier
+    if told.retry_after is not None:
+        response.headers["Retry-After"] = str(told.retry_after)
+    return response
 
 
 def refusal(error: Exception, request_id: str, path: str) -> ListenerError:
@@ -65,26 +112,3 @@ def refusal(error: Exception, request_id: str, path: str) -> ListenerError:
     fields |= {"status": error.status, "code": error.code}
     log.log(level, "%s", "; ".join([error.message, *notes]), extra={"fields": fields})
     return error
-
-
-def _refusal(request: web.Request, error: Exception, allow: str | None = None) -> web.StreamResponse:
-    told = refusal(error, request[REQUEST_ID], request.raw_path)
-    response = web.Response(status=told.status, body=instances.encode_error(told), content_type=instances.MEDIA_TYPE)
-    if told.retry_after is not None:
-        response.headers["Retry-After"] = str(told.retry_after)
-    if allow:
-        response.headers["Allow"] = allow
-    return response
-
-
-def _translated(request: web.Request, error: web.HTTPException) -> ListenerError:
-    """aiohttp's own refusals in our words."""
-    if isinstance(error, web.HTTPNotFound):
-        return UnknownPath(f"no such path: {request.path}")
-    if isinstance(error, web.HTTPMethodNotAllowed):
-        return WrongMethod(f"{request.method} is not allowed on {request.path}")
-    if isinstance(error, web.HTTPRequestEntityTooLarge):
-        return BodyTooLarge(f"the body is larger than {request.client_max_size} bytes (LISTENER_MAX_BODY)")
-    if error.status < 500:
-        return BadRequest(error.reason)
-    return InternalError()

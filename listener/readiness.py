@@ -40,11 +40,18 @@ class RoutedModel(Protocol):
     async def read_spec(self) -> None: ...
 
 
+class Index(Protocol):
+    """Which models Triton has."""
+
+    async def refresh(self) -> None: ...
+
+
 class Readiness:
     """Keeps the list of what is missing up to date.
 
     Args:
         server: Triton.
+        index: of its models.
         models: every model that a route needs, by name.
         warm_up: by route, the node and the example to send through it.
         timeout: seconds for one warm-up request.
@@ -53,11 +60,14 @@ class Readiness:
     def __init__(
         self,
         server: Server,
+        index: Index,
         models: Mapping[str, RoutedModel],
         warm_up: Mapping[str, tuple[Node, Json]],
         timeout: float,
     ) -> None:
-        self._server, self._models, self._warm_up, self._timeout = server, models, warm_up, timeout
+        self._server, self._index, self._models = server, index, models
+        self._warm_up, self._timeout = warm_up, timeout
+        self._introduced = False  # since Triton last became ready
         self._warm: set[str] = set()
         self._known: set[str] = set()
         self._pause = _PERIOD_WAITING
@@ -89,6 +99,7 @@ class Readiness:
         if not await self._server.server_ready():
             self._warm.clear()
             self._known.clear()  # a restarted Triton may serve other versions
+            self._introduced = False
             return ["Triton is not ready"]
         names = list(self._models)
         lacks = await asyncio.gather(*(self._models[name].lacks() for name in names))
@@ -102,8 +113,13 @@ class Readiness:
     async def _prepare(self, models: list[str]) -> list[str]:
         """Reads what is not known yet and warms up what is cold; says what did not work."""
         missing = []
-        if not self._known:
+        if not self._introduced:
             await self._server.introduce()
+            try:
+                await self._index.refresh()
+            except ListenerError as error:
+                return [error.message]
+            self._introduced = True
         for name in models:
             if name not in self._known:
                 try:

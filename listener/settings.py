@@ -50,6 +50,12 @@ class Settings:
         forms.http_url,
         "Where `serve` finds Triton and `triton` makes it listen; `up` picks a free port instead.",
     )
+    triton_metrics_url: str = _setting(
+        "LISTENER_TRITON_METRICS_URL",
+        "http://127.0.0.1:8002",
+        forms.http_url,
+        "Where `serve` finds Triton's metrics; `up` picks a free port instead.",
+    )
     triton_bin: str = _setting(
         "LISTENER_TRITON_BIN", "", str, "The tritonserver to start; default: the one on PATH, else the embedded one."
     )
@@ -76,6 +82,12 @@ class Settings:
         12 * MIB,
         forms.size(1024, 64 * MIB),
         "Largest request body, such as 12MiB; batch jobs with pictures need more than online requests.",
+    )
+    compress_from: int = _setting(
+        "LISTENER_COMPRESS_FROM",
+        64 * 1024,
+        forms.size(0, 1024 * MIB),
+        "Answers of predictions from this size on are compressed for clients that accept gzip or deflate.",
     )
     max_requests: int = _setting(
         "LISTENER_MAX_REQUESTS",

@@ -62,6 +62,7 @@ class ModelSpec:
     Attributes:
         max_batch_size: rows that one call may carry; 0 = the model does not batch, each instance is a call of its own.
         independent: rows have nothing to do with one another; not so in a sequence model.
+        decoupled: a request is answered in any number of responses.
     """
 
     name: str
@@ -69,6 +70,7 @@ class ModelSpec:
     outputs: tuple[TensorSpec, ...]
     max_batch_size: int
     independent: bool = True
+    decoupled: bool = False
 
     @property
     def only_input(self) -> TensorSpec | None:
@@ -84,6 +86,7 @@ class ModelSpec:
             outputs=tuple(_tensor(entry) for entry in config.get("output", ())),
             max_batch_size=int(config.get("max_batch_size", 0)),
             independent="sequence_batching" not in config,
+            decoupled=bool(config.get("model_transaction_policy", {}).get("decoupled", False)),
         )
 
 

@@ -81,7 +81,8 @@ class FakeTriton:
         server.router.add_post("/v2/repository/index", self._index)
         server.router.add_get("/v2/models/{name}/ready", self._model_ready)
         server.router.add_get("/v2/models/{name}/config", self._config)
-        server.router.add_post("/v2/models/{name}/infer", self._infer)
+        for which in ("", "/versions/1"):
+            server.router.add_post(f"/v2/models/{{name}}{which}/infer", self._infer)
         async with _serving(web.AppRunner(server, access_log=None, handler_cancellation=True)) as url:
             yield url
 
@@ -89,7 +90,7 @@ class FakeTriton:
         return web.Response(status=200 if self.ready else 400)
 
     async def _index(self, request: web.Request) -> web.Response:
-        return web.json_response([{"name": name} for name in self.models])
+        return web.json_response([{"name": name, "version": "1", "state": "READY"} for name in self.models])
 
     async def _model_ready(self, request: web.Request) -> web.Response:
         model = self.models.get(request.match_info["name"])

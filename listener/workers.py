@@ -132,6 +132,7 @@ class Parent:
         env = {**_ALLOCATOR, **os.environ, **self._settings.to_env(), SOCKET_VARIABLE: str(self._socket.fileno())}
         if self._triton:
             env["LISTENER_TRITON_URL"] = self._triton.url
+            env["LISTENER_TRITON_METRICS_URL"] = self._triton.metrics_url
 
         async def begin() -> Child:
             sweep()  # shared memory of a worker that died, before the next one measures what is free

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import aiohttp.test_utils
 import numpy as np
 import pytest
 from aiohttp import web
@@ -371,8 +372,12 @@ async def test_nothing_is_served_before_the_service_is_loaded(service: Path) -> 
     listener = app.Listener(settings.read({}, service=service))
     assert listener.gate.phase is Phase.STARTING
     assert listener.missing() == ["the service is being loaded"]
-    routes = [str(resource) for resource in app.make(listener).router.resources()]
-    assert len(routes) == 2
+    made = app.make(listener)
+    made.cleanup_ctx.clear()  # which would load it
+    async with aiohttp.test_utils.TestClient(aiohttp.test_utils.TestServer(made)) as client:
+        for path in ("/health", "/v2", "/v1/models", "/v2/models/twice/config"):
+            assert (await client.get(path)).status == 503
+        assert (await client.post("/predict", json={"instances": [1]})).status == 503
 
 
 async def test_the_test_server_and_production_have_the_same_flags(service: Path) -> None:

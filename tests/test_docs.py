@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import configparser
 import dataclasses
 import re
@@ -11,8 +12,9 @@ from typing import Any
 
 import click
 import pytest
+from aiohttp import web
 
-from listener import cli, errors, service, settings
+from listener import app, cli, errors, service, settings
 from listener.errors import ConfigError, ListenerError
 
 ROOT = Path(__file__).parents[1]
@@ -77,6 +79,29 @@ def test_the_options_of_each_command_are_those_of_the_table() -> None:
         if isinstance(parameter, click.Option) and parameter.name in FIELDS
         for option in parameter.opts
     }
+
+
+# Routes
+
+
+def test_the_paths_that_are_served_are_those_of_the_contract() -> None:
+    documented = {
+        (method, path)
+        for cells in rows(section(REFERENCE / "contract.md", "## Routes"))
+        for path in words(cells[0])
+        for path in ([path.replace("[/versions/V]", ""), re.sub(r"[][]", "", path)] if "[" in path else [path])
+        for method in (["GET", "HEAD"] if cells[1] == "GET" else [cells[1]])
+    }
+    served = {
+        (route.method, re.sub(r"\{(\w)\w*\}", lambda name: name[1].upper(), route.resource.canonical))
+        for route in asyncio.run(_routes())
+        if route.resource
+    }
+    assert served == documented
+
+
+async def _routes() -> list[web.AbstractRoute]:
+    return list(app.make(app.Listener(settings.read({}))).router.routes())
 
 
 # listener.yaml

@@ -16,6 +16,7 @@ import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -30,7 +31,6 @@ from listener.contract import instances
 from listener.errors import InstanceError, ListenerError, Overloaded
 from listener.fastpath import FastPath
 from listener.gate import Phase
-from listener.graph import Node
 
 
 class Teapot(ListenerError):
@@ -43,8 +43,8 @@ class Stub(app.Listener):
 
     cancelled = 0
 
-    def graph(self) -> Node:
-        return self.answer
+    def serving(self) -> Any:
+        return SimpleNamespace(router=self.answer, lease=lambda nbytes: None)
 
     def missing(self) -> list[str]:
         return []
@@ -108,8 +108,9 @@ async def served(fast: bool = True, **overrides: Any) -> AsyncIterator[Served]:
         return
     runner = app.runner(app.make(listener))
     await runner.setup()
-    await web.SockSite(runner, bound).start()
+    server = await asyncio.get_running_loop().create_server(app.odd(runner), sock=bound)
     yield found
+    server.close()
     await runner.cleanup()
 
 
@@ -478,10 +479,9 @@ async def test_damaged_requests_get_the_same_answer_on_both_ways() -> None:
             async with few:
                 ours, theirs = await asyncio.gather(everything(fast, request), everything(twin, request))
             expected, got = comparable(theirs), comparable(ours)
-            if expected and expected[-1][1]["content-type"] != "application/json":
-                # its parser found a mistake, which it quotes with what lies around it; and what was right before the
-                # mistake it answers only if that came in another packet
-                expected, got = ([(status, headers["content-type"])] for status, headers, _ in (expected[-1], got[-1]))
+            if expected and b"the request is not HTTP/1.1" in expected[-1][2]:
+                # its parser found a mistake; what was right before that it answers only if it came in another packet
+                expected, got = expected[-1:], got[-1:]
             assert got == expected, request
 
         few = asyncio.Semaphore(25)

@@ -29,6 +29,7 @@ class FakeModel:
     def __init__(self, run: Callable[[Tensors], Tensors], spec: ModelSpec | None = None) -> None:
         self.spec = spec or ModelSpec("m", (TensorSpec("x", "FP32", (1,)),), (TensorSpec("y", "FP32", (1,)),), 8)
         self.calls: list[tuple[Tensors, float]] = []
+        self.versions: list[str] = []
         self._run = run
 
     async def infer(self, arrays: Arrays, deadline: float = float("inf")) -> Tensors:
@@ -37,6 +38,10 @@ class FakeModel:
 
     async def infer_rows(self, arrays: Arrays, deadline: float = float("inf")) -> list[Tensors]:
         return rows_of(await self.infer_parts(arrays, deadline), self.spec)
+
+    def at(self, version: str) -> FakeModel:
+        self.versions.append(version)
+        return self
 
     async def infer_parts(self, arrays: Arrays, deadline: float = float("inf")) -> list[Tensors]:
         return [await self.infer(arrays, deadline)]

@@ -34,6 +34,17 @@ class FakeServer:
         self.introduced += 1
 
 
+class FakeIndex:
+    def __init__(self) -> None:
+        self.fails: Exception | None = None
+        self.refreshed = 0
+
+    async def refresh(self) -> None:
+        self.refreshed += 1
+        if self.fails:
+            raise self.fails
+
+
 class FakeModel:
     def __init__(self) -> None:
         self.lack: str | Exception | None = None
@@ -70,11 +81,11 @@ class Stack:
     """A readiness being watched, and the fakes that it watches."""
 
     def __init__(self, models: str = "ab", routes: str = "r", timeout: float = 30.0) -> None:
-        self.server = FakeServer()
+        self.server, self.index = FakeServer(), FakeIndex()
         self.models = {name: FakeModel() for name in models}
         self.routes = {name: FakeRoute() for name in routes}
         warm_up = {name: (route, f"example of {name}") for name, route in self.routes.items()}
-        self.readiness = Readiness(self.server, self.models, warm_up, timeout)
+        self.readiness = Readiness(self.server, self.index, self.models, warm_up, timeout)
 
     @contextlib.asynccontextmanager
     async def watched(self) -> AsyncIterator[Stack]:

@@ -37,6 +37,9 @@ class _Offline:
             raise _NeedsModel
         return self._spec
 
+    def at(self, version: str) -> _Offline:
+        return self
+
     async def infer(self, arrays: Any, deadline: float = float("inf")) -> NoReturn:
         raise _NeedsModel
 

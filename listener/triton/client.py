@@ -85,18 +85,27 @@ class TritonClient:
         if self._memory:
             await self._memory.register(self._control)
 
-    async def model_ready(self, name: str) -> bool:
-        """Whether some version of the model can be called; never raises."""
-        return await self._ask(self._control.is_model_ready(name))
+    async def model_ready(self, name: str, version: str = "") -> bool:
+        """Whether a version of the model, or some one, can be called; never raises."""
+        return await self._ask(self._control.is_model_ready(name, version))
 
-    async def has_model(self, name: str) -> bool:
-        """Whether the model is in Triton's repository, in whatever state; True as well if Triton does not say."""
+    async def index(self) -> dict[str, tuple[str, ...]]:
+        """Every model of Triton's repository, in whatever state, with the versions that can be called, in order.
+
+        Raises:
+            Unavailable: Triton does not say.
+        """
         try:
             async with asyncio.timeout(_CONTROL_TIMEOUT):
-                index = await self._control.get_model_repository_index()
-        except _SILENT:
-            return True
-        return any(entry["name"] == name for entry in index)
+                entries = await self._control.get_model_repository_index()
+            found: dict[str, set[str]] = {}
+            for entry in entries:
+                versions = found.setdefault(str(entry["name"]), set())
+                if entry.get("state") == "READY" and "version" in entry:
+                    versions.add(str(entry["version"]))
+        except (*_SILENT, KeyError, TypeError, AttributeError) as error:
+            raise Unavailable("Triton does not say which models it has") from error
+        return {name: tuple(sorted(versions, key=int)) for name, versions in sorted(found.items())}
 
     async def spec(self, name: str) -> ModelSpec:
         """The model's tensors and batch size.
@@ -109,9 +118,9 @@ class TritonClient:
         except (*_SILENT, KeyError, TypeError) as error:
             raise Unavailable(f"the configuration of model {name!r} cannot be read from Triton") from error
 
-    def codec(self, spec: ModelSpec) -> Codec:
-        """Encodes calls of a model for `infer`."""
-        return Codec(spec, self._netloc)
+    def codec(self, spec: ModelSpec, version: str = "") -> Codec:
+        """Encodes calls of a model, or of one version of it, for `infer`."""
+        return Codec(spec, self._netloc, version)
 
     async def infer(self, model: str, codec: Codec, groups: Sequence[Arrays]) -> dict[str, NDArray[Any]]:
         """One inference call for some requests as one batch. Whoever waits for it bounds its time.
@@ -191,7 +200,7 @@ class TritonClient:
             return codec.response(answer.body, answer.headers.get(_HEADER_LENGTH), placed)
         if answer.status in (400, 404) and not await self.model_ready(model):
             raise Unavailable(f"model {model!r} is not ready")  # Triton makes that the caller's fault
-        raise _refusal(model, answer.status, answer.body)
+        raise refusal(model, answer.status, answer.body)
 
     async def _ask(self, question: Any) -> bool:
         try:
@@ -222,7 +231,7 @@ def _text(status: int, body: bytes) -> str:
         return f"HTTP {status}"
 
 
-def _refusal(model: str, status: int, body: bytes) -> ListenerError:
+def refusal(model: str, status: int, body: bytes) -> ListenerError:
     """Triton's own 4xx is about the caller's tensors; what it says of itself stays inside."""
     text = _text(status, body)
     if status == 503:

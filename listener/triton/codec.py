@@ -80,19 +80,21 @@ class Codec:
     Args:
         spec: of the model; all its outputs are asked for.
         host: for the header `Host`.
+        version: of the model, digits; "" = Triton chooses.
 
     Attributes:
         largest_output: bytes of the largest output in a full call, as far as the configuration tells sizes; 0 = of no
             output.
     """
 
-    def __init__(self, spec: ModelSpec, host: str) -> None:
+    def __init__(self, spec: ModelSpec, host: str, version: str = "") -> None:
         self._model = spec.name
         self._outputs = [output.name for output in spec.outputs]
         self._batches = spec.max_batch_size > 0
         self._row_sizes = row_sizes(spec)
         self.largest_output = max(self._row_sizes.values(), default=0) * max(spec.max_batch_size, 1)
-        path = f"/v2/models/{urllib.parse.quote(spec.name, safe='')}/infer"
+        which = f"/versions/{version}" if version else ""
+        path = f"/v2/models/{urllib.parse.quote(spec.name, safe='')}{which}/infer"
         self._lines = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/octet-stream\r\n".encode()
         self._heads: dict[tuple[Any, ...], bytes] = {}
         self._layouts: dict[bytes, tuple[Output, ...]] = {}

@@ -38,14 +38,16 @@ class Model:
         name: its name.
         client: of its Triton.
         coalesce: whether requests may share a call.
+        version: digits; "" = the one that Triton chooses.
 
     Attributes:
         name: its name.
     """
 
-    def __init__(self, name: str, client: TritonClient, coalesce: bool = True) -> None:
+    def __init__(self, name: str, client: TritonClient, coalesce: bool = True, version: str = "") -> None:
         self.name = name
-        self._client, self._coalesce = client, coalesce
+        self._client, self._coalesce, self._version = client, coalesce, version
+        self._others: dict[str, Model] = {}  # other versions, by number
         self._spec: ModelSpec | None = None
         self._codec: Codec
         self._half: int
@@ -62,11 +64,28 @@ class Model:
             raise Unavailable(f"model {self.name!r} is not ready")
         return self._spec
 
+    def at(self, version: str) -> Model:
+        """One version of it, which the caller knows to be there; "" is this one.
+
+        All versions of a model have one configuration.
+        """
+        if version == self._version:
+            return self
+        found = self._others.get(version)
+        if found is None:
+            found = self._others[version] = Model(self.name, self._client, self._coalesce, version)
+            found.know(self.spec)
+        return found
+
     async def lacks(self) -> str | None:
         """Why the model cannot be called, as the rest of a sentence; None if it can. Never raises."""
         if await self._client.model_ready(self.name):
             return None
-        return "is not ready" if await self._client.has_model(self.name) else "is not in the repository"
+        try:
+            known = self.name in await self._client.index()
+        except Unavailable:
+            known = True
+        return "is not ready" if known else "is not in the repository"
 
     async def read_spec(self) -> None:
         """Reads the configuration anew, as after a restart of Triton.
@@ -82,7 +101,9 @@ class Model:
             return
         if self._coalescer:
             self._coalescer.close()
-        self._spec, self._codec = spec, self._client.codec(spec)
+        self._spec, self._codec = spec, self._client.codec(spec, self._version)
+        for other in self._others.values():
+            other.know(spec)
         self._half = spec.max_batch_size // 2
         shares = self._coalesce and spec.independent and spec.max_batch_size > 1
         self._coalescer = Coalescer(self._call, spec.max_batch_size, Flight()) if shares else None

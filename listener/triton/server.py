@@ -27,7 +27,6 @@ from listener.triton.regions import Regions
 log = logging.getLogger("listener.triton")
 
 _LOOPBACK = "127.0.0.1"
-_DEFAULT_METRICS_PORT = 8002
 #: Seconds in which a Triton that takes its stubs with it has ended as well.
 _OWN_END = 0.2
 
@@ -40,7 +39,7 @@ class TritonServer:
         repository: the model repository.
         settings: for extra arguments and time-outs.
         free_ports: listen on ports that nobody else has, so that several stacks run side by side; else on the port of
-            `settings.triton_url` and the usual metrics port.
+            `settings.triton_url` and that of `settings.triton_metrics_url`.
     """
 
     def __init__(self, installation: Installation, repository: Path, settings: Settings, *, free_ports: bool) -> None:
@@ -48,8 +47,10 @@ class TritonServer:
         self._reserved = _reserve() if free_ports else None
         if self._reserved:
             self._port = int(self._reserved.getsockname()[1])
+            self._metrics_port = _free_port()
         else:
-            self._port = urllib.parse.urlsplit(settings.triton_url).port or 8000
+            self._port = _port_of(settings.triton_url)
+            self._metrics_port = _port_of(settings.triton_metrics_url)
         self._start = ExitStack()
 
     @property
@@ -60,6 +61,10 @@ class TritonServer:
     @property
     def url(self) -> str:
         return f"http://{_LOOPBACK}:{self._port}"
+
+    @property
+    def metrics_url(self) -> str:
+        return f"http://{_LOOPBACK}:{self._metrics_port}"
 
     async def start(self) -> process.Child:
         """Starts tritonserver; what an earlier start left is removed first.
@@ -111,7 +116,7 @@ class TritonServer:
         yield "--allow-grpc=false"
         yield "--allow-vertex-ai=false"
         yield f"--metrics-address={_LOOPBACK}"
-        yield f"--metrics-port={_free_port() if self._reserved else _DEFAULT_METRICS_PORT}"
+        yield f"--metrics-port={self._metrics_port}"
         yield f"--exit-timeout-secs={int(self._settings.triton_exit_timeout)}"
         yield f"--backend-config=python,shm-region-prefix-name={regions.prefix}"
         if not has_gpu():
@@ -190,8 +195,14 @@ def _reserve() -> socket.socket:
     return reserved
 
 
+def _port_of(url: str) -> int:
+    port = urllib.parse.urlsplit(url).port
+    assert port is not None  # the settings' check of a URL asks for one
+    return port
+
+
 def _free_port() -> int:
-    """A port that was free a moment ago; Triton's metrics endpoint cannot share one. A clash costs one restart."""
+    """A port that was free a moment ago; Triton's metrics endpoint cannot share one."""
     with socket.socket() as probe:
         probe.bind((_LOOPBACK, 0))
         return int(probe.getsockname()[1])

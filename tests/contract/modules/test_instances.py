@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from listener.call import Context, Reply
-from listener.contract import instances
+from listener.contract import instances, media
 from listener.errors import BadRequest, InstanceError, ListenerError, TritonFailed
 
 
@@ -38,21 +38,8 @@ def refusal(body: bytes) -> ListenerError:
         "",
     ],
 )
-def test_a_media_type_that_is_taken(content_type: str) -> None:
-    assert instances.is_raw(content_type) is False
-
-
-def test_bytes_are_raw() -> None:
-    assert instances.is_raw("application/octet-stream; charset=binary") is True
-    assert instances.call(b"\0\1", raw=True).instances == [b"\0\1"]
-
-
-@pytest.mark.parametrize("content_type", ["text/plain", "image/png", "multipart/form-data; boundary=x", "json", "nope"])
-def test_another_media_type_is_refused(content_type: str) -> None:
-    media = content_type.partition(";")[0]
-    with pytest.raises(BadRequest) as caught:
-        instances.is_raw(content_type)
-    assert caught.value.message.startswith(f"Content-Type {media!r} is not handled; send application/json, or ")
+def test_a_media_type_that_is_taken_for_json(content_type: str) -> None:
+    assert media.form(content_type) is media.Form.JSON
 
 
 # The request
@@ -177,7 +164,9 @@ def test_nesting_has_an_end(depth: int, taken: bool) -> None:
 
 
 def test_a_call_has_the_rest_of_the_context() -> None:
-    call = instances.call(b'{"instances": [1], "parameters": {"a": 1}, "x": 2}', request_id="r", deadline=5.0)
+    context = Context("r", deadline=5.0)
+    call = instances.call(b'{"instances": [1], "parameters": {"a": 1}, "x": 2}', context)
+    assert call is not None
     assert list(call.instances) == [1]
     assert call.context == Context("r", {}, {"a": 1}, {"x": 2}, 5.0)
 

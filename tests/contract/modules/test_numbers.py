@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from listener.call import Numbers
+from listener.call import Context, Numbers
 from listener.contract import instances
 from listener.contract import numbers as module
 from listener.contract.numbers import numbers
@@ -120,7 +120,8 @@ def test_large_bodies_do_not_stay_in_the_parser() -> None:
 
 
 def test_a_call_holds_the_numbers_until_somebody_wants_the_lists() -> None:
-    call = instances.call(body([[1, 2.5], [3, 4]]), request_id="id")
+    call = instances.call(body([[1, 2.5], [3, 4]]), Context("id"))
+    assert call is not None
     assert isinstance(call.instances, Numbers)
     assert (len(call.instances), call.booleans, call.context.request_id) == (2, False, "id")
     assert call.instances[1] == [3, 4]

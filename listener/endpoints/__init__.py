@@ -1,0 +1,1 @@
+"""HTTP in, HTTP out: one file for each kind of request, no logic."""

@@ -1,0 +1,68 @@
+"""An inference request that Triton answers itself, and Triton's answers as the client gets them."""
+
+from __future__ import annotations
+
+import urllib.parse
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import orjson
+
+from listener.contract import instances, oip
+from listener.contract.answer import Answer
+from listener.contract.compression import chosen
+from listener.contract.media import JSON, RAW
+from listener.errors import one_line
+
+if TYPE_CHECKING:
+    from listener.triton.relay import Relay
+    from listener.triton.wire import Answer as TritonAnswer
+
+_HEADER_LENGTH = "Inference-Header-Content-Length"
+#: Of Triton's answers.
+_PASSED = {oip.HEADER_LENGTH: _HEADER_LENGTH, "content-encoding": "Content-Encoding"}
+
+
+async def infer(relay: Relay, model: str, version: str, request: oip.Infer, headers: Mapping[str, str]) -> Answer:
+    """Triton's answer to an inference request.
+
+    Args:
+        relay: to Triton.
+        model: its name there.
+        version: digits; "" = Triton chooses.
+        request: a checked one.
+        headers: of the client, names in lower case; only what is known to be harmless goes on.
+    """
+    given = {"Content-Type": JSON if request.header_length is None else RAW}
+    if request.header_length is not None:
+        given[_HEADER_LENGTH] = str(request.header_length)
+    if coding := chosen(headers.get("accept-encoding", "")):
+        given["Accept-Encoding"] = coding
+    return passed(await relay.post(f"{model_path(model, version)}/infer", request.body, given))
+
+
+def passed(answer: TritonAnswer) -> Answer:
+    """Triton's answer as it is; a refusal as `refused` has it."""
+    if answer.status >= 400:
+        return refused(answer.status, answer.body)
+    headers = {_PASSED[name]: value for name, value in answer.headers.items() if name in _PASSED}
+    return Answer(answer.body, answer.status, answer.headers.get("content-type", JSON), headers)
+
+
+def refused(status: int, body: bytes) -> Answer:
+    """Triton's refusal in our one form: its status, and the first line of what it says.
+
+    Without what follows that line: of a Python model's exception it is the trace.
+    """
+    try:
+        text = str(orjson.loads(body)["error"])
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        text = ""
+    told = one_line(text.strip().partition("\n")[0]) or f"Triton answered with status {status}"
+    return Answer(instances.encode_message(told), status)
+
+
+def model_path(model: str, version: str = "") -> str:
+    """A model's path in Triton's protocol, percent-encoded."""
+    which = f"/versions/{version}" if version else ""
+    return f"/v2/models/{urllib.parse.quote(model, safe='')}{which}"

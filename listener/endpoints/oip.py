@@ -1,0 +1,127 @@
+"""The Open Inference Protocol under /v2, and Triton's redirect header: what may be asked of Triton, and nothing else.
+
+Each path is written anew for Triton out of names that were checked, so no client's spelling of a path ever reaches it.
+docs/reference/contract.md, "Open Inference Protocol".
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+
+import orjson
+from aiohttp import web
+
+from listener.contract import oip, vertex_triton
+from listener.contract.vertex_triton import REDIRECT
+from listener.endpoints.inference import infer, model_path, passed
+from listener.endpoints.predict import lowered
+from listener.endpoints.serving import Endpoint, Loaded, response
+from listener.endpoints.stream import from_triton, written
+from listener.gate import Gate, Permit
+
+#: Of Triton's protocol extensions, those that are served here.
+_EXTENSIONS = frozenset(
+    {"binary_tensor_data", "classification", "generate", "parameters", "schedule_policy", "sequence", "statistics"}
+)
+
+
+class Oip:
+    """The endpoints.
+
+    Args:
+        gate: lets inference in; what only asks is not held up by it.
+        loaded: gives the service.
+        missing: what stands between this worker and predictions; empty = nothing.
+    """
+
+    def __init__(self, gate: Gate, loaded: Loaded, missing: Callable[[], list[str]]) -> None:
+        self._gate, self._loaded, self._missing = gate, loaded, missing
+
+    def resources(self) -> list[tuple[str, str, Endpoint]]:
+        """Method, path and endpoint of each; a model's names stand in braces."""
+        made: list[tuple[str, str, Endpoint]] = [
+            ("GET", "/v2", self.server),
+            ("GET", "/v2/health/live", self.live),
+            ("GET", "/v2/health/ready", self.ready),
+            ("GET", "/v2/models/stats", self.statistics),
+            ("POST", "/v2/repository/index", self.index),
+        ]
+        for base in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
+            made += [("GET", f"{base}{end}", self._asking(end)) for end in ("", "/ready", "/config", "/stats")]
+            made += [
+                ("POST", f"{base}/infer", self.infer),
+                ("POST", f"{base}/generate", self.generate),
+                ("POST", f"{base}/generate_stream", self.generate_stream),
+            ]
+        return made
+
+    async def server(self, request: web.Request) -> web.StreamResponse:
+        """Triton's metadata, with the extensions that can be used from here."""
+        answer = passed(await self._loaded().relay.get("/v2"))
+        if answer.status == 200:
+            said = orjson.loads(answer.body)
+            said["extensions"] = [name for name in said.get("extensions", ()) if name in _EXTENSIONS]
+            answer = answer._replace(body=orjson.dumps(said))
+        return response(answer)
+
+    async def live(self, request: web.Request) -> web.StreamResponse:
+        return web.Response()
+
+    async def ready(self, request: web.Request) -> web.StreamResponse:
+        """From memory, as the health route's; 400 is Triton's word for no."""
+        return web.Response(status=400 if self._missing() else 200)
+
+    async def statistics(self, request: web.Request) -> web.StreamResponse:
+        return response(passed(await self._loaded().relay.get("/v2/models/stats")))
+
+    async def index(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        return response(passed(await self._loaded().relay.post("/v2/repository/index", body, {})))
+
+    def _asking(self, end: str) -> Endpoint:
+        async def endpoint(request: web.Request) -> web.StreamResponse:
+            return response(passed(await self._loaded().relay.get(f"{_path(request)}{end}")))
+
+        return endpoint
+
+    async def infer(self, request: web.Request) -> web.StreamResponse:
+        headers = lowered(request)
+        with self._gate.enter():
+            checked = oip.request(await request.read(), headers)
+            model, version = request.match_info["model"], request.match_info.get("version", "")
+            return response(await infer(self._loaded().relay, model, version, checked, headers))
+
+    async def generate(self, request: web.Request) -> web.StreamResponse:
+        with self._gate.enter():
+            body = await request.read()
+            return response(passed(await self._loaded().relay.post(f"{_path(request)}/generate", body, {})))
+
+    async def generate_stream(self, request: web.Request) -> web.StreamResponse:
+        async def pieces(permit: Permit) -> AsyncGenerator[bytes, None]:
+            source = from_triton(self._loaded().relay, f"{_path(request)}/generate_stream", await request.read())
+            async with aclosing(source):
+                async for piece in source:
+                    yield piece
+
+        return await written(request, self._gate, pieces)
+
+    async def redirect(self, request: web.Request) -> web.StreamResponse:
+        """A request with `X-Vertex-Ai-Triton-Redirect` on the predict route."""
+        method, path = vertex_triton.redirected(request.method, request.headers[REDIRECT])
+        relay = self._loaded().relay
+        if path == "/metrics":
+            return response(passed(await relay.metrics()))
+        if method == "GET":
+            return response(passed(await relay.get(path)))
+        headers = lowered(request)
+        with self._gate.enter():
+            body = await request.read()
+            if path.endswith("/infer"):
+                model, version = vertex_triton.model_of(path)
+                return response(await infer(relay, model, version, oip.request(body, headers), headers))
+            return response(passed(await relay.post(path, body, {})))
+
+
+def _path(request: web.Request) -> str:
+    return model_path(request.match_info["model"], request.match_info.get("version", ""))

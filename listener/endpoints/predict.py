@@ -1,0 +1,141 @@
+"""Predictions: whatever a body on the predict route may be, and what is answered to it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+from aiohttp import web
+
+from listener.call import Body, Call, Columns, Context, Reply
+from listener.contract import instances, media, oip
+from listener.contract.answer import Answer
+from listener.contract.compression import chosen, compressed
+from listener.contract.media import Form
+from listener.endpoints.inference import infer
+from listener.endpoints.serving import Endpoint, Loaded, Reader, response
+from listener.errors import HandlerFailed
+from listener.gate import Gate
+from listener.middleware import REQUEST_ID
+
+
+class Choice(NamedTuple):
+    """Model and version, as far as a path says them; "" = it does not."""
+
+    model: str = ""
+    version: str = ""
+
+
+NONE = Choice()
+
+
+class Predict:
+    """A prediction, from headers and body to the answer; aiohttp's endpoint and the fast path share it.
+
+    Args:
+        gate: lets requests in.
+        loaded: gives the service; called only once the gate is open.
+        compress_from: bytes of an answer from which on it is compressed where the client takes that.
+    """
+
+    def __init__(self, gate: Gate, loaded: Loaded, compress_from: int) -> None:
+        self.gate = gate
+        self._loaded, self._compress_from = loaded, compress_from
+
+    async def __call__(
+        self, headers: Mapping[str, str], request_id: str, read: Reader, by_path: Choice = NONE
+    ) -> Answer:
+        """Holds a permit from before the body is read until the answer is encoded.
+
+        Args:
+            headers: names in lower case.
+            request_id: for the context.
+            read: gives the body.
+            by_path: model and version, where the path says them.
+
+        Raises:
+            ListenerError: as the answer shall say it.
+        """
+        with self.gate.enter() as deadline:
+            form = media.form(headers.get("content-type", ""), oip.HEADER_LENGTH in headers)
+            context = Context(request_id, headers, deadline=deadline, model=by_path.model, version=by_path.version)
+            body = await read()
+            call = None if form is Form.BINARY else read_call(body, form, context)
+            if call is None:
+                return await self._infer(bytes(body), context)
+            answer = answered(await self._loaded().router(call), call)
+            return answer if len(answer.body) < self._compress_from else await _smaller(answer, headers)
+
+    async def _infer(self, body: bytes, context: Context) -> Answer:
+        """A request of the Open Inference Protocol goes to the chosen model as it is, past its handler."""
+        serving = self._loaded()
+        request = oip.request(body, context.headers)
+        call = Call((), context._replace(parameters=oip.parameters(request)))
+        step, call = await serving.router.choose(call)
+        return await infer(serving.relay, step.model, call.context.version, request, context.headers)
+
+
+def predict(answer: Predict) -> Endpoint:
+    """POST on the predict route, or on a model's own."""
+
+    async def endpoint(request: web.Request) -> web.StreamResponse:
+        return response(await answer(lowered(request), request[REQUEST_ID], request.read, chosen_by_path(request)))
+
+    return endpoint
+
+
+def chosen_by_path(request: web.Request) -> Choice:
+    """As the path says it."""
+    named = request.match_info
+    return Choice(named.get("model", ""), named.get("version", ""))
+
+
+def lowered(request: web.Request) -> Mapping[str, str]:
+    """The request's headers, names in lower case."""
+    return MappingProxyType({name.lower(): value for name, value in request.headers.items()})
+
+
+def read_call(body: Body, form: Form, context: Context) -> Call | None:
+    """What a body asks for; None: the Open Inference Protocol.
+
+    Raises:
+        BadRequest: it cannot be read.
+    """
+    if form is Form.JSON:
+        return instances.call(bytes(body), context)
+    if form is Form.NPY:
+        from listener.contract import npy  # needs numpy, which is there once the gate is open
+
+        return Call(npy.read(bytes(body)), context)
+    named = media.media_type(context.headers.get("content-type", ""))
+    return Call([body], context if named == media.RAW else context._replace(media_type=named))
+
+
+def answered(reply: Reply, call: Call) -> Answer:
+    """The predictions in the form that the client asks for.
+
+    Raises:
+        HandlerFailed: they cannot be said.
+        BadRequest: not in the form asked for.
+    """
+    if media.accepts(call.context.headers.get("accept", ""), media.NPY):
+        from listener.contract import npy  # as above
+
+        return Answer(npy.write(reply), media_type=media.NPY)
+    try:
+        return Answer(instances.encode(reply, isinstance(call.instances, Columns)))
+    except TypeError as error:
+        failure = HandlerFailed("postprocess")
+        failure.add_note(f"a prediction cannot be said in JSON: {error}")
+        raise failure from error
+
+
+async def _smaller(answer: Answer, headers: Mapping[str, str]) -> Answer:
+    """The answer compressed, if the client takes that; in a thread, as it takes longer than most predictions."""
+    coding = chosen(headers.get("accept-encoding", ""))
+    if not coding:
+        return answer
+    body = await asyncio.to_thread(compressed, answer.body, coding)
+    return answer._replace(body=body, headers={"Content-Encoding": coding, "Vary": "Accept-Encoding"})

@@ -1,0 +1,161 @@
+"""Answers that come in pieces, as server-sent events.
+
+Each piece is written as it comes: a client that reads slowly holds up whoever makes them; one that leaves ends them.
+What fails before the first piece is an ordinary error; later it is an event, since the status has gone out.
+docs/reference/contract.md, "Streaming".
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from listener.call import Call, Context, Json
+from listener.contract import events, instances, media, oip
+from listener.contract.media import Form
+from listener.endpoints.inference import refused
+from listener.endpoints.predict import chosen_by_path, lowered, read_call
+from listener.endpoints.serving import Loaded, response
+from listener.errors import BadRequest, HandlerFailed
+from listener.gate import Gate, Permit
+from listener.middleware import REQUEST_ID, REQUEST_ID_HEADER, refusal
+
+if TYPE_CHECKING:
+    from listener.graph import Step
+    from listener.triton.relay import Relay
+
+#: Makes the pieces, while a permit is held.
+_Pieces = Callable[[Permit], AsyncGenerator[bytes, None]]
+
+
+class _Refused(Exception):
+    """Triton answered with a whole refusal, which passes as it is."""
+
+    def __init__(self, status: int, body: bytes) -> None:
+        super().__init__(status)
+        self.answer = refused(status, body)
+
+
+async def written(request: web.Request, gate: Gate, pieces: _Pieces) -> web.StreamResponse:
+    """Writes pieces as they come; a request has its time for each of them anew.
+
+    Raises:
+        ListenerError: before the first piece.
+    """
+    out: web.StreamResponse | None = None
+    try:
+        permit = gate.enter()
+        with permit:
+            async with aclosing(pieces(permit)) as made:
+                async for piece in made:
+                    out = out or await _begun(request)
+                    await out.write(piece)
+                    permit.renew()
+    except _Refused as refused_by:
+        return response(refused_by.answer)
+    except Exception as error:
+        if out is None:
+            raise
+        await _broken_off(request, out, error)
+    out = out or await _begun(request)
+    with contextlib.suppress(ConnectionError):
+        await out.write_eof()
+    return out
+
+
+async def _begun(request: web.Request) -> web.StreamResponse:
+    headers = {
+        "Content-Type": events.MEDIA_TYPE,
+        "Cache-Control": "no-cache",
+        "X-Accel-Buffering": "no",  # a proxy of nginx's kind would collect the pieces
+        REQUEST_ID_HEADER: request[REQUEST_ID],
+    }
+    out = web.StreamResponse(headers=headers)
+    await out.prepare(request)
+    return out
+
+
+async def _broken_off(request: web.Request, out: web.StreamResponse, error: Exception) -> None:
+    """The event that says why there will be no more; nobody to be told if it is the client who has gone."""
+    if isinstance(error, ConnectionError):
+        return
+    told = refusal(error, request[REQUEST_ID], request.raw_path)
+    with contextlib.suppress(ConnectionError):
+        await out.write(events.failure(told))
+
+
+async def from_triton(relay: Relay, path: str, body: bytes) -> AsyncGenerator[bytes, None]:
+    """Triton's own events, byte for byte."""
+    async with relay.stream(path, body) as stream:
+        if stream.status != 200:
+            whole = b"".join([piece async for piece in stream.pieces])
+            raise _Refused(stream.status, whole)
+        async for piece in stream.pieces:
+            yield piece
+
+
+class PredictStream:
+    """The predict route for clients that accept events.
+
+    Args:
+        gate: lets requests in.
+        loaded: gives the service.
+    """
+
+    def __init__(self, gate: Gate, loaded: Loaded) -> None:
+        self._gate, self._loaded = gate, loaded
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        return await written(request, self._gate, lambda permit: self._pieces(request))
+
+    async def _pieces(self, request: web.Request) -> AsyncGenerator[bytes, None]:
+        async with aclosing(await self._source(request)) as source:
+            async for piece in source:
+                yield piece
+
+    async def _source(self, request: web.Request) -> AsyncGenerator[bytes, None]:
+        serving, headers, chosen = self._loaded(), lowered(request), chosen_by_path(request)
+        context = Context(request[REQUEST_ID], headers, model=chosen.model, version=chosen.version)
+        form = media.form(headers.get("content-type", ""), oip.HEADER_LENGTH in headers)
+        body = await request.read()
+        said = generate_form(body) if form is Form.JSON else None
+        call = _call(body, form, context) if said is None else _empty(said, context)
+        step, call = await serving.router.choose(call)
+        if said is None and not step.is_decoupled:
+            return _said(step, call)
+        return from_triton(serving.relay, *step.generate_request(call, said))
+
+
+def generate_form(body: bytes) -> dict[str, Json] | None:
+    """A body as Triton's generate extension has it, with its inputs at the top; None: it has instances or columns."""
+    said = instances.document(body)
+    return None if {"instances", "inputs"} & said.keys() else said
+
+
+def _empty(said: dict[str, Json], context: Context) -> Call:
+    """A call that carries nothing but the choice of a model."""
+    parameters = said.get("parameters")
+    return Call((), context._replace(parameters=parameters if isinstance(parameters, dict) else {}))
+
+
+def _call(body: bytes, form: Form, context: Context) -> Call:
+    call = None if form is Form.BINARY else read_call(body, form, context)
+    if call is None:
+        raise BadRequest("an answer in the Open Inference Protocol does not come in events; leave Accept out")
+    return call
+
+
+async def _said(step: Step, call: Call) -> AsyncGenerator[bytes, None]:
+    """A handler's events."""
+    async with aclosing(step.stream(call)) as said:
+        async for value in said:
+            try:
+                yield events.event(value)
+            except TypeError as error:
+                failure = HandlerFailed("predict", step.name)
+                failure.add_note(f"an event cannot be said in JSON: {error}")
+                raise failure from error

@@ -1,0 +1,58 @@
+"""`/v1/models`: what TensorFlow Serving and KServe's first protocol say of a model.
+
+docs/reference/contract.md, "Routes".
+"""
+
+from __future__ import annotations
+
+import orjson
+from aiohttp import web
+
+from listener.call import Context
+from listener.contract.answer import Answer
+from listener.endpoints.predict import chosen_by_path
+from listener.endpoints.serving import Endpoint, Loaded, response
+from listener.errors import UnknownModel
+
+
+class V1:
+    """The endpoints that say whether models are ready; predictions are `predict.py`'s.
+
+    Args:
+        loaded: gives the service.
+    """
+
+    def __init__(self, loaded: Loaded) -> None:
+        self._loaded = loaded
+
+    def resources(self) -> list[tuple[str, str, Endpoint]]:
+        """Method, path and endpoint of each; a model's names stand in braces."""
+        return [
+            ("GET", "/v1/models", self.models),
+            ("GET", "/v1/models/{model}", self.status),
+            ("GET", "/v1/models/{model}/versions/{version}", self.status),
+        ]
+
+    async def models(self, request: web.Request) -> web.StreamResponse:
+        """The names of all routes, and of the models beside them."""
+        return response(Answer(orjson.dumps({"models": self._loaded().router.names()})))
+
+    async def status(self, request: web.Request) -> web.StreamResponse:
+        """Of a route's model, or of a model: as both protocols have it, in one object."""
+        chosen = chosen_by_path(request)
+        context = Context(model=chosen.model, version=chosen.version)
+        serving = self._loaded()
+        step = await serving.router.step(context.model, context)
+        versions = await serving.catalogue.versions(step.model)
+        if context.version:
+            if context.version not in versions:
+                raise UnknownModel(f"model {context.model!r} has no version {context.version}")
+            versions = (context.version,)
+        ready = bool(versions) and await serving.catalogue.ready(step.model, context.version)
+        said = {"name": context.model, "ready": ready, "model_version_status": [_version(v, ready) for v in versions]}
+        return response(Answer(orjson.dumps(said)))
+
+
+def _version(version: str, ready: bool) -> dict[str, object]:
+    state, code = ("AVAILABLE", "OK") if ready else ("LOADING", "UNAVAILABLE")
+    return {"version": version, "state": state, "status": {"error_code": code, "error_message": ""}}

@@ -1,0 +1,45 @@
+"""aiohttp's protocol, for connections whose requests are not plain; its own refusals are said in our one form."""
+
+from __future__ import annotations
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from listener.errors import BadRequest, InternalError
+from listener.middleware import refused, translated
+
+
+class Fallback(web.RequestHandler):
+    """Reads and answers like its base, but for the errors that no endpoint sees: heads that are not HTTP."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The last answer on this connection."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer has begun already")
+        response = refused(request, _cause(status, exc, message))
+        response.force_close()
+        return response
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """A refusal from outside the middlewares, such as one of the header Expect, gets our form first."""
+        if isinstance(resp, web.HTTPException):
+            resp = translated(request, resp)
+        return await super().finish_response(request, resp, start_time)
+
+
+def _cause(status: int, exc: BaseException | None, message: str | None) -> Exception:
+    if status >= 500:
+        return exc if isinstance(exc, Exception) else InternalError()
+    reason = message or (exc.message if isinstance(exc, HttpProcessingError) else "")
+    first, _, _ = reason.strip().partition("\n")  # the rest quotes what came
+    return BadRequest(f"the request is not HTTP/1.1: {first.rstrip(':')}".removesuffix(": "))

@@ -1,0 +1,81 @@
+"""Which models and versions Triton has, and each as a `Model`, whether or not a route names it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+from listener.triton.client import TritonClient
+from listener.triton.model import Model
+
+#: Seconds in which Triton is asked but once for what is not in its index: anybody can send names.
+_ASK_AGAIN = 1.0
+
+
+class Catalogue:
+    """The models of one Triton.
+
+    Args:
+        client: of that Triton.
+        coalesces: whether requests for a model may share a call.
+        routed: names of models that `Readiness` looks after; the others are read when somebody asks for them.
+    """
+
+    def __init__(self, client: TritonClient, coalesces: Callable[[str], bool], routed: Iterable[str]) -> None:
+        self._client, self._coalesces = client, coalesces
+        self.routed: Mapping[str, Model] = {name: self._make(name) for name in routed}
+        self._models: dict[str, Model] = dict(self.routed)
+        self._index: dict[str, tuple[str, ...]] = {}
+        self._read: set[str] = set()  # whose configuration is that of Triton's last start
+        self._asked = float("-inf")
+
+    async def refresh(self) -> None:
+        """What a Triton that has just become ready has.
+
+        Raises:
+            Unavailable: it does not say.
+        """
+        self._index = await self._client.index()
+        self._asked = time.monotonic()
+        self._read.clear()
+
+    def names(self) -> list[str]:
+        """Every model of the repository, in order."""
+        return list(self._index)
+
+    async def find(self, name: str) -> Model | None:
+        """A model that can be called; None = there is none of that name.
+
+        Raises:
+            Unavailable: it is there and not ready, or Triton does not answer.
+        """
+        if not await self._knows(lambda: name in self._index):
+            return None
+        model = self._models.setdefault(name, self._make(name))
+        if name not in self.routed and name not in self._read:
+            await model.read_spec()
+            self._read.add(name)
+        return model
+
+    async def versions(self, name: str) -> tuple[str, ...]:
+        """The versions of a model that can be called; none of one that is not there."""
+        await self._knows(lambda: bool(self._index.get(name)))
+        return self._index.get(name, ())
+
+    async def has_version(self, name: str, version: str) -> bool:
+        """Whether that version can be called."""
+        return await self._knows(lambda: version in self._index.get(name, ()))
+
+    async def ready(self, name: str, version: str = "") -> bool:
+        """Whether Triton says so now; never raises."""
+        return await self._client.model_ready(name, version)
+
+    async def _knows(self, is_there: Callable[[], bool]) -> bool:
+        """Whether something is in the index, which may be out of date."""
+        if not is_there() and time.monotonic() - self._asked > _ASK_AGAIN:
+            self._asked = time.monotonic()
+            self._index = await self._client.index()
+        return is_there()
+
+    def _make(self, name: str) -> Model:
+        return Model(name, self._client, self._coalesces(name))
