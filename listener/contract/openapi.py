@@ -114,7 +114,7 @@ def document(title: str, version: str, routes: Routes, served: Sequence[Served])
     """
     datatypes = {tensor.datatype for one in served if one.spec for tensor in one.spec.inputs}
     components = Components(Error=_ERROR, Health=_HEALTH, **elements(datatypes))
-    things = _Things(served, components)
+    things = _Things(served, components, routes.default)
     paths: dict[str, Part] = {}
     for path, method, operation in _operations(routes, things):
         paths.setdefault(path, {}).setdefault(method, operation)
@@ -136,21 +136,17 @@ class _Things:
         models: by Triton's name, with versions and the forms of the Open Inference Protocol.
     """
 
-    def __init__(self, served: Sequence[Served], components: Components) -> None:
-        self.served = [(one, Forms(one, components)) for one in served]
+    def __init__(self, served: Sequence[Served], components: Components, default: str | None) -> None:
+        self.served = [(one, Forms(one, components, one.name == default)) for one in served]
         self.models: dict[str, tuple[tuple[str, ...], ModelForms]] = {}
         for one in served:
             if one.model not in self.models:
                 self.models[one.model] = one.versions, ModelForms(one.model, one.spec, components)
 
     def listed(self) -> Part:
-        """Where to find the schemas of one instance and of one prediction, and the versions."""
+        """Where to find the schemas of one instance, of the parameters and of one prediction."""
         return {
-            one.name: {
-                "instance": forms.instance["$ref"],
-                "prediction": forms.prediction["$ref"],
-                "versions": list(one.versions),
-            }
+            one.name: {"instance": forms.instance, "parameters": forms.parameters, "prediction": forms.prediction}
             for one, forms in self.served
         }
 
@@ -181,20 +177,19 @@ def _predict_route(routes: Routes, things: _Things) -> Part:
     requests: list[Schema] = []
     answers: list[Schema] = []
     for served, forms in things.served:
-        default = served.name == routes.default
-        requests += forms.requests(by_name=True, default=default)
+        requests += forms.requests(by_name=True)
         answers += forms.answers()
-        if default:
-            requests.append(things.models[served.model][1].infer_request)
-            answers.append(things.models[served.model][1].infer_response)
+        if served.name == routes.default:
+            requests += things.models[served.model][1].requests()
+            answers += things.models[served.model][1].answers()
     return _prediction("Predictions", "of what parameters.model names, else of the default", requests, answers)
 
 
 def _one_served(path: str, served: Served, forms: Forms, model: ModelForms) -> Iterator[Operation]:
     status = {200: _response("Its versions and their states.", _JSON, _STATUS)}
     yield path, "get", _operation(f"Status of {served.name}", status, (404, 429, 500, 502, 503, 504))
-    requests = [*forms.requests(by_name=False), model.infer_request]
-    answers = [*forms.answers(), model.infer_response]
+    requests = [*forms.requests(by_name=False), *model.requests()]
+    answers = [*forms.answers(), *model.answers()]
     yield f"{path}:predict", "post", _prediction(f"Predictions of {served.name}", "", requests, answers)
 
 
@@ -208,7 +203,7 @@ def _prediction(summary: str, which: str, requests: list[Schema], answers: list[
         _JSON: {"schema": any_of(*answers)} if answers else {},
         _BYTES: {"schema": _BINARY},
         _NPY: {"schema": _BINARY},
-        _EVENTS: {"schema": _STRING},
+        _EVENTS: {},
     }
     done = {200: {"description": "One prediction for each instance, in order.", "content": answer}}
     made = _operation(f"{summary} {which}".strip(), done, _PREDICTING)
@@ -231,16 +226,20 @@ def _one_model(path: str, name: str, forms: ModelForms) -> Iterator[Operation]:
     yield f"{path}/ready", "get", _asked(f"Whether {name} is ready")
     yield f"{path}/config", "get", _told(f"Configuration of {name}", oip.CONFIG)
     yield f"{path}/stats", "get", _told(f"Statistics of {name}", oip.STATISTICS)
+    if not forms.decoupled:
+        yield f"{path}/infer", "post", _infer(name, forms)
+    once = {200: _response("The outputs by name, or why there are none.", _JSON, any_of(oip.GENERATED, _ERROR))}
+    yield f"{path}/generate", "post", _posted(f"One answer of {name}", forms.generate_request, once)
+    stream = {200: {"description": "An event for each answer.", "content": {_EVENTS: {}}}}
+    yield f"{path}/generate_stream", "post", _posted(f"Answers of {name} as they come", forms.generate_request, stream)
+
+
+def _infer(name: str, forms: ModelForms) -> Part:
     answer = {_JSON: {"schema": forms.infer_response}, _BYTES: {"schema": _BINARY}}
     done = {200: {"description": "The outputs.", "content": answer}}
-    binary = {_BYTES: {"schema": _BINARY}}
-    infer = _posted(f"Inference with {name}, by the Open Inference Protocol", forms.infer_request, done)
-    infer["requestBody"]["content"] |= binary
-    yield f"{path}/infer", "post", infer
-    once = {200: _response("The outputs by name.", _JSON, oip.GENERATED)}
-    yield f"{path}/generate", "post", _posted(f"One answer of {name}", forms.generate_request, once)
-    stream = {200: _response("An event for each answer.", _EVENTS, _STRING)}
-    yield f"{path}/generate_stream", "post", _posted(f"Answers of {name} as they come", forms.generate_request, stream)
+    made = _posted(f"Inference with {name}, by the Open Inference Protocol", forms.infer_request, done)
+    made["requestBody"]["content"][_BYTES] = {"schema": _BINARY}
+    return made
 
 
 def _health() -> Part:

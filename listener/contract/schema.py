@@ -58,74 +58,100 @@ def resolved(schema: Any, named: Mapping[str, Schema]) -> Any:
 
 def instance(spec: ModelSpec) -> Schema:
     """One instance: an object by input name, or the bare value of a model's only input."""
-    return _titled(f"An instance of {spec.name}", _by_input(spec, value))
+    return {"title": f"An instance of {spec.name}", **_instance(spec)}
+
+
+def _instance(spec: ModelSpec) -> Schema:
+    only = spec.only_input
+    by_name = _by_name(spec, value)
+    return any_of(*value(only)["anyOf"], by_name) if only is not None else by_name
 
 
 def prediction(spec: ModelSpec) -> Schema:
-    """One prediction: the bare value of a model's only output, or an object by output name."""
-    return _titled(f"A prediction of {spec.name}", _by_output(spec, given))
+    """One prediction: the bare value of a model's only output, or an object by output name.
+
+    Of a decoupled model it is the list of its responses.
+    """
+    title = f"A prediction of {spec.name}"
+    if spec.decoupled:
+        return {"title": title, "type": "array", "items": {}, "description": "All responses of the model."}
+    return {"title": title, **_by_output(spec, given)}
 
 
 def columns(spec: ModelSpec) -> Schema:
-    """The columnar form of a request's `inputs`: each input with all its rows."""
-    return _titled(f"Inputs of {spec.name}", _by_input(spec, lambda tensor: _rows(spec, value(tensor, False))))
+    """A request's `inputs` by columns: a list of instances, or each input with a value for each row.
+
+    What is no list is one row. A model without batching gets each input as one whole tensor.
+    """
+    title = f"Inputs of {spec.name}"
+    if not spec.max_batch_size:
+        return {"title": title, **_instance(spec)}
+    rows = {"type": "array", "minItems": 1, "items": _instance(spec)}
+    bare = [] if spec.only_input is None else _bare(spec.only_input)
+    return {"title": title, **any_of(rows, *bare, _by_name(spec, _column))}
+
+
+def _column(tensor: TensorSpec) -> Schema:
+    return any_of({"type": "array", "minItems": 1, "items": value(tensor)}, *_bare(tensor))
 
 
 def column_outputs(spec: ModelSpec) -> Schema:
     """The columnar form of an answer's `outputs`."""
-    return _titled(f"Outputs of {spec.name}", _by_output(spec, lambda tensor: _rows(spec, given(tensor))))
+    title = f"Outputs of {spec.name}"
+    if spec.decoupled:
+        return {"title": title, "type": "array", "items": {}}
+    if not spec.max_batch_size:
+        return {"title": title, **_by_output(spec, given)}
+    return {"title": title, **_by_output(spec, lambda tensor: {"type": "array", "minItems": 1, "items": given(tensor)})}
 
 
-def _rows(spec: ModelSpec, row: Schema) -> Schema:
-    return {"type": "array", "minItems": 1, "items": row} if spec.max_batch_size else row
-
-
-def parameters(models: Sequence[str] = (), versions: Sequence[str] = (), required: bool = False) -> Schema:
-    """The parameters of a request.
+def parameters(
+    model: str = "", versions: Sequence[str] = (), classes: bool | None = None, required: bool = False
+) -> Schema:
+    """The parameters of a request; `null` is as good as none.
 
     Args:
-        models: names that `model` may have; none = any.
-        versions: those that `version` may have; none = any.
-        required: whether the request has to say `model`.
+        model: what `model` has to say; "" = it does not count.
+        versions: those that `version` may say; none = any number.
+        classes: whether `top_k` can be asked for; None = that is the handler's business.
+        required: whether `model` has to be there.
     """
-    model: Schema = {"type": "string", "description": "Which model answers."}
-    version: Schema = {
-        "description": "Which version of it answers; the newest if missing.",
-        "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": "^[0-9]+$"}],
-    }
-    if models:
-        model["enum"] = list(models)
-    if versions:
-        version = {"description": version["description"], "enum": [*map(int, versions), *versions]}
-    top_k = {
-        "type": "integer",
-        "minimum": 1,
-        "description": "Of a model with labels: the best so many classes, instead of all numbers.",
-    }
-    return {
-        "title": "Parameters",
+    known: dict[str, Schema] = {}
+    if model:
+        names = [model] if required else [model, None]
+        known["model"] = {
+            "type": "string",
+            "nullable": not required,
+            "enum": names,
+            "description": "Which one answers.",
+        }
+    said = "Which version answers; the newest, or as its configuration says, if missing."
+    known["version"] = {"description": said, **_version(versions)}
+    if classes:
+        said = "The best so many classes of each labelled output, instead of all its numbers."
+        known["top_k"] = {"type": "integer", "minimum": 1, "nullable": True, "description": said}
+    elif classes is False:
+        known["top_k"] = {"nullable": True, "enum": [None], "description": "None of the outputs has labels."}
+    made: Schema = {"title": "Parameters", "type": "object", "properties": known}
+    return {**made, "required": ["model"]} if required else {**made, "nullable": True}
+
+
+def _version(known: Sequence[str]) -> Schema:
+    if known:
+        return {"nullable": True, "enum": [*map(int, known), *known, None]}
+    return any_of({"type": "integer", "minimum": 0, "nullable": True}, {"type": "string", "pattern": "^[0-9]{1,19}$"})
+
+
+def _by_name(spec: ModelSpec, of: Callable[[TensorSpec], Schema]) -> Schema:
+    made: Schema = {
         "type": "object",
-        "properties": {"model": model, "version": version, "top_k": top_k},
-        **({"required": ["model"]} if required else {}),
-    }
-
-
-def _titled(title: str, schema: Schema) -> Schema:
-    return {"title": title, **schema}
-
-
-def _by_input(spec: ModelSpec, of: Callable[[TensorSpec], Schema]) -> Schema:
-    made = {tensor.name: of(tensor) for tensor in spec.inputs}
-    by_name: Schema = {
-        "type": "object",
-        "properties": made,
-        "required": [tensor.name for tensor in spec.inputs if not tensor.optional],
+        "properties": {tensor.name: of(tensor) for tensor in spec.inputs},
         "additionalProperties": False,
     }
-    if not by_name["required"]:
-        del by_name["required"]  # OpenAPI 3.0 allows no empty list
-    only = spec.only_input
-    return by_name if only is None else any_of(*_alternatives(made[only.name]), by_name)
+    if required := [tensor.name for tensor in spec.inputs if not tensor.optional]:
+        return {**made, "required": required}
+    # nothing would tell how many rows there are
+    return {**made, "minProperties": 1} if spec.inputs and spec.max_batch_size else made
 
 
 def _by_output(spec: ModelSpec, of: Callable[[TensorSpec], Schema]) -> Schema:
@@ -136,41 +162,40 @@ def _by_output(spec: ModelSpec, of: Callable[[TensorSpec], Schema]) -> Schema:
 
 
 def any_of(*schemas: Schema) -> Schema:
-    """One of several; of a single one itself."""
-    return schemas[0] if len(schemas) == 1 else {"anyOf": list(schemas)}
-
-
-def _alternatives(schema: Schema) -> list[Schema]:
-    found: list[Schema] = schema["anyOf"] if schema.keys() == {"anyOf"} else [schema]
-    return found
+    """One of several."""
+    return {"anyOf": list(schemas)}
 
 
 # Inputs
 
 
-def value(tensor: TensorSpec, scalar: bool = True) -> Schema:
-    """What one input takes: nested lists, one number where that is all of it, or the bytes of the whole tensor.
+def value(tensor: TensorSpec) -> Schema:
+    """What one input takes: nested lists, a bare element where that is all of it, or the bytes of a tensor of numbers.
 
-    Args:
-        tensor: the input.
-        scalar: whether a bare element may stand for a tensor of one.
+    The bytes may also stand in lists, each in the place of the dimensions that are left.
     """
-    element: Schema = {"$ref": REFERENCE + tensor.datatype}
-    forms = [_nested(tensor, element)] if tensor.shape else []
-    if not tensor.shape or (scalar and all(size in (1, -1) for size in tensor.shape)):
-        forms.append(element)
-    if tensor.datatype != "BYTES":
-        forms.append(_object_of_bytes(_raw(tensor)))
-    return any_of(*forms)
+    return any_of(*_lists(tensor, tensor.shape), *_bare(tensor))
 
 
-def _nested(tensor: TensorSpec, element: Schema) -> Schema:
-    """Lists in lists, as deep as the shape."""
-    schema = element
-    for size in reversed(tensor.shape):
-        limits = {} if size < 0 else {"minItems": size, "maxItems": size}
-        schema = {"type": "array", **limits, "items": schema}
-    return {"description": f"{tensor.datatype} {dims(tensor.shape)}", **schema}
+def _bare(tensor: TensorSpec) -> list[Schema]:
+    """The forms that are no list."""
+    element = [_element_of(tensor)] if all(size in (1, -1) for size in tensor.shape) else []
+    return [*element, *_raw(tensor.datatype, tensor.shape)]
+
+
+def _lists(tensor: TensorSpec, shape: Sequence[int]) -> list[Schema]:
+    """The forms that are lists: of numbers, and of the bytes of so many dimensions as are left."""
+    if not shape:
+        return []
+    size, rest = shape[0], shape[1:]
+    said = {"description": f"{tensor.datatype} {dims(shape)}"} if len(shape) == len(tensor.shape) else {}
+    limits = {} if size < 0 else {"minItems": size, "maxItems": size}
+    inner = [*(_lists(tensor, rest) or [_element_of(tensor)]), *_raw(tensor.datatype, rest)]
+    return [{**said, "type": "array", **limits, "items": item} for item in inner]
+
+
+def _element_of(tensor: TensorSpec) -> Schema:
+    return {"$ref": REFERENCE + tensor.datatype}
 
 
 def elements(datatypes: Iterable[str]) -> dict[str, Schema]:
@@ -210,9 +235,9 @@ def _bounds(datatype: str) -> tuple[int, int]:
 
 
 def _decimal(low: int, high: int) -> str:
-    """A pattern of the whole numbers from `low`, which is 0 or one below -`high`, to `high`."""
+    """A pattern of the whole numbers from `low`, which is 0 or one below -`high`, to `high`; -0 is one."""
     positive = "|".join(_up_to(str(high)))
-    return f"-?(?:{positive})|{low}" if low < 0 else positive
+    return f"-?(?:{positive})|{low}" if low < 0 else f"{positive}|-0"
 
 
 def _up_to(high: str) -> Iterator[str]:
@@ -233,19 +258,18 @@ def _object_of_bytes(text: Schema) -> Schema:
     return {"type": "object", "properties": {"b64": text}, "required": ["b64"], "additionalProperties": False}
 
 
-def _raw(tensor: TensorSpec) -> Schema:
-    """Base64 of the whole tensor, little-endian: its length follows from the shape."""
-    fixed = math.prod(size for size in tensor.shape if size >= 0) * _ITEM_SIZE.get(tensor.datatype, 1)
-    free = sum(size < 0 for size in tensor.shape)
-    schema = {
-        "type": "string",
-        "format": "byte",
-        "description": f"{tensor.datatype} {dims(tensor.shape)}, little-endian",
-    }
+def _raw(datatype: str, shape: Sequence[int]) -> list[Schema]:
+    """Base64 of a tensor of numbers, little-endian; one of its sizes may be free, then the length tells it."""
+    free = sum(size < 0 for size in shape)
+    fixed = math.prod(size for size in shape if size >= 0) * _ITEM_SIZE[datatype]
+    if datatype == "BYTES" or free > 1 or (free and not fixed):
+        return []
+    text = {"type": "string", "format": "byte", "description": f"{datatype} {dims(shape)}, little-endian"}
     if free:
-        return {**schema, "pattern": _repeated(fixed)}
+        return [_object_of_bytes({**text, "pattern": _repeated(fixed)})]
     length = 4 * math.ceil(fixed / 3)
-    return {**schema, "pattern": f"^[A-Za-z0-9+/]*{'=' * (-fixed % 3)}$", "minLength": length, "maxLength": length}
+    pattern = f"^[A-Za-z0-9+/]*{'=' * (-fixed % 3)}$"
+    return [_object_of_bytes({**text, "pattern": pattern, "minLength": length, "maxLength": length})]
 
 
 def _repeated(size: int) -> str:
@@ -265,7 +289,11 @@ def _encoded(size: int) -> str:
 
 def given(tensor: TensorSpec) -> Schema:
     """What one output looks like."""
-    return _nested(tensor, _given_element(tensor))
+    schema = _given_element(tensor)
+    for size in reversed(tensor.shape):
+        limits = {} if size < 0 else {"minItems": size, "maxItems": size}
+        schema = {"type": "array", **limits, "items": schema}
+    return {"description": f"{tensor.datatype} {dims(tensor.shape)}", **schema}
 
 
 def _given_element(tensor: TensorSpec) -> Schema:

@@ -49,6 +49,16 @@ class Served:
             return schemas.prediction(self.spec)
         return self.prediction_schema or _untold(self.name, "predictions", "prediction_schema")
 
+    def parameters(self, default: bool) -> Schema:
+        """The schema of the parameters of a request that chooses this one by them, or gets it by default."""
+        return schemas.parameters(self.name, self.versions, self.classes, required=not default)
+
+    @property
+    def classes(self) -> bool | None:
+        """Whether `parameters.top_k` can be asked for; None = that is the handler's business, or not known yet."""
+        plain = self.prediction_schema is None and self.spec is not None
+        return bool(self.spec.classified) if plain and self.spec is not None else None
+
     @property
     def columnar(self) -> ModelSpec | None:
         """The tensors of a request in columns, where instances and predictions are tensors as they are."""
@@ -81,34 +91,35 @@ class Components:
 
 
 class Forms:
-    """The bodies of requests to one served thing and of its answers."""
+    """The bodies of requests to one served thing and of its answers.
 
-    def __init__(self, served: Served, components: Components) -> None:
-        self._served = served
-        self.instance = components.add(f"{served.name}.instance", served.instance)
-        self.prediction = components.add(f"{served.name}.prediction", served.prediction)
+    Args:
+        served: what is served.
+        components: get a schema for each part.
+        default: whether a request that names nothing is one to it.
+    """
+
+    def __init__(self, served: Served, components: Components, default: bool) -> None:
+        name = served.name
+        self._default = default
+        self.instance = components.add(f"{name}.instance", served.instance)
+        self.prediction = components.add(f"{name}.prediction", served.prediction)
+        self.parameters = components.add(f"{name}.parameters", served.parameters(default))
+        by_path = schemas.parameters("", served.versions, served.classes)
+        self._by_path = components.add(f"{name}.parameters.by_path", by_path)
         self._columns: Schema | None = None
         if (spec := served.columnar) is not None:
-            self._columns = components.add(f"{served.name}.inputs", schemas.columns(spec))
-            self._outputs = components.add(f"{served.name}.outputs", schemas.column_outputs(spec))
+            self._columns = components.add(f"{name}.inputs", schemas.columns(spec))
+            self._outputs = components.add(f"{name}.outputs", schemas.column_outputs(spec))
 
-    def requests(self, by_name: bool, default: bool = True) -> Iterator[Schema]:
-        """The forms of a request.
-
-        Args:
-            by_name: whether `parameters.model` names this one; else the path does.
-            default: whether that may be left out.
-        """
-        parameters = self._parameters(by_name, default)
-        required = () if default else ("parameters",)
+    def requests(self, by_name: bool) -> Iterator[Schema]:
+        """The forms of a request, in which `parameters.model` names this one; else the path does."""
+        parameters = self.parameters if by_name else self._by_path
+        required = () if self._default or not by_name else ("parameters",)
         yield _object("instances", *required, instances=_list(self.instance), parameters=parameters)
         if self._columns is not None:
-            yield _object("inputs", *required, inputs=self._columns, parameters=parameters)
-
-    def _parameters(self, by_name: bool, default: bool) -> Schema:
-        models = (self._served.name,) if by_name else ()
-        made = schemas.parameters(models, self._served.versions, required=not default)
-        return {**made, "nullable": True} if default else made
+            made = _object("inputs", *required, inputs=self._columns, parameters=parameters)
+            yield {**made, **NO_INSTANCES}
 
     def answers(self) -> Iterator[Schema]:
         """The forms of an answer."""
@@ -117,13 +128,32 @@ class Forms:
             yield {**_object("outputs", outputs=self._outputs), "additionalProperties": False}
 
 
+#: Where there are instances, `inputs` are not read.
+NO_INSTANCES: Schema = {"not": {"required": ["instances"]}}
+
+
 class ModelForms:
-    """The bodies of the Open Inference Protocol of one model."""
+    """The bodies of the Open Inference Protocol of one model.
+
+    Attributes:
+        decoupled: Triton refuses `infer`, which has one answer.
+    """
 
     def __init__(self, name: str, spec: ModelSpec | None, components: Components) -> None:
+        self.decoupled = spec is not None and spec.decoupled
         self.infer_request = components.add(f"{name}.infer.request", oip.infer_request(spec))
         self.infer_response = components.add(f"{name}.infer.response", oip.infer_response(spec))
         self.generate_request = components.add(f"{name}.generate.request", oip.generate_request(spec))
+
+    def requests(self) -> Iterator[Schema]:
+        """The forms of a request on a route for predictions."""
+        if not self.decoupled:
+            yield {"allOf": [self.infer_request], **NO_INSTANCES}
+
+    def answers(self) -> Iterator[Schema]:
+        """The forms of an answer there."""
+        if not self.decoupled:
+            yield self.infer_response
 
 
 def _object(*required: str, **properties: Schema) -> Schema:
