@@ -23,6 +23,8 @@ _ACCEPTED_ID = re.compile(r"[\w.:\-]{1,128}", re.ASCII)
 #: Ids that are made here: unlike any other process's, and cheaper than a random one for each request.
 _OURS, _NUMBERS = secrets.token_hex(8), itertools.count(1)
 
+_CODINGS = frozenset({"", "identity", "gzip", "deflate"})
+
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -46,12 +48,13 @@ async def errors_to_bodies(request: web.Request, handler: _Handler) -> web.Strea
     """Every failure, whatever its kind, as `{"error": "<one sentence>"}` with its status."""
     try:
         refuse_too_large(request)
+        if (coding := request.headers.get("Content-Encoding", "").strip().lower()) not in _CODINGS:
+            return _unreadable(request, f"Content-Encoding {coding!r} is not handled; send gzip, deflate or neither")
         return await handler(request)
     except web.HTTPException as error:
         return translated(request, error)
     except web.RequestPayloadError:
-        damaged = BadRequest("the body is damaged: it ends early, or is not in its Content-Encoding")
-        return refused(request, damaged)
+        return _unreadable(request, "the body is damaged: it ends early, or is not in its Content-Encoding")
     except Exception as error:
         return refused(request, error)
 
@@ -65,6 +68,13 @@ def refuse_too_large(request: web.BaseRequest) -> None:
     length, limit = request.content_length or 0, request.client_max_size
     if length > limit:
         raise web.HTTPRequestEntityTooLarge(limit, length)
+
+
+def _unreadable(request: web.BaseRequest, sentence: str) -> web.StreamResponse:
+    """The last answer on a connection: aiohttp does not go on after a body that it cannot decode."""
+    response = refused(request, BadRequest(sentence))
+    response.force_close()
+    return response
 
 
 def translated(request: web.BaseRequest, error: web.HTTPException) -> web.StreamResponse:

@@ -57,6 +57,7 @@ PURE = (
     "contract.oip",
     "contract.vertex_triton",
     "triton.events",
+    "triton.refusals",
     "triton.answers",
     "triton.codec",
     "triton.outputs",

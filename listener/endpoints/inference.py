@@ -6,13 +6,11 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-import orjson
-
 from listener.contract import instances, oip
 from listener.contract.answer import Answer
 from listener.contract.compression import chosen
 from listener.contract.media import JSON, RAW
-from listener.errors import one_line
+from listener.triton import refusals
 
 if TYPE_CHECKING:
     from listener.triton.relay import Relay
@@ -50,15 +48,8 @@ def passed(answer: TritonAnswer) -> Answer:
 
 
 def refused(status: int, body: bytes) -> Answer:
-    """Triton's refusal in our one form: its status, and the first line of what it says.
-
-    Without what follows that line: of a Python model's exception it is the trace.
-    """
-    try:
-        text = str(orjson.loads(body)["error"])
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        text = ""
-    told = one_line(text.strip().partition("\n")[0]) or f"Triton answered with status {status}"
+    """Triton's refusal in our one form."""
+    status, told = refusals.read(status, body)
     return Answer(instances.encode_message(told), status)
 
 

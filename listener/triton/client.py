@@ -15,7 +15,6 @@ from functools import partial
 from typing import Any
 
 import aiohttp
-import orjson
 from numpy.typing import NDArray
 from tritonclient.http.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
@@ -23,6 +22,7 @@ from tritonclient.utils import InferenceServerException
 from listener.call import Arrays
 from listener.errors import BadRequest, ListenerError, TritonFailed, Unavailable
 from listener.tensors import ModelSpec
+from listener.triton import refusals
 from listener.triton.codec import NOWHERE, Codec, Group, Slot
 from listener.triton.placing import Places, place, worth_it
 from listener.triton.shm import Lease, SharedMemory
@@ -219,21 +219,15 @@ async def _trim(memory: SharedMemory) -> None:
 def _distrust(model: str, codec: Codec, answer: Answer) -> None:
     """Outputs of the model come as bytes from now on, since one is larger than its configuration says."""
     if codec.largest_output:  # the first of the calls that were under way
-        log.warning("model %r: its outputs cannot use shared memory: %s", model, _text(answer.status, answer.body))
+        log.warning(
+            "model %r: its outputs cannot use shared memory: %s", model, refusals.read(answer.status, answer.body)[1]
+        )
     codec.forget_sizes()
-
-
-def _text(status: int, body: bytes) -> str:
-    """What Triton says is wrong."""
-    try:
-        return str(orjson.loads(body)["error"])
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        return f"HTTP {status}"
 
 
 def refusal(model: str, status: int, body: bytes) -> ListenerError:
     """Triton's own 4xx is about the caller's tensors; what it says of itself stays inside."""
-    text = _text(status, body)
+    status, text = refusals.read(status, body)
     if status == 503:
         return _noted(Unavailable(f"model {model!r} cannot take the request now"), text)
     if status >= 500:
