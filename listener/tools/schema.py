@@ -157,19 +157,15 @@ def _from_document(document: Mapping[str, Any], name: str | None, url: str) -> S
         name = default or next(iter(served))
     if name not in served:
         raise ConfigError(_unknown(name, served, url))
-    instance, prediction = (
-        schemas.resolved({"$ref": served[name][part]}, named) for part in ("instance", "prediction")
-    )
-    required = default is not None and name != default
-    return Schemata(name, instance, schemas.parameters([name], served[name]["versions"], required), prediction)
+    parts = served[name]
+    found = (schemas.resolved(parts[part], named) for part in ("instance", "parameters", "prediction"))
+    return Schemata(name, *found)
 
 
 def _schemata(served: Served, default: bool) -> Schemata:
-    datatypes = {tensor.datatype for tensor in served.spec.inputs} if served.spec else ()
-    named = schemas.elements(datatypes)
-    instance, prediction = (schemas.resolved(schema, named) for schema in (served.instance, served.prediction))
-    parameters = schemas.parameters([served.name], served.versions, required=not default)
-    return Schemata(served.name, instance, parameters, prediction)
+    named = schemas.elements({tensor.datatype for tensor in served.spec.inputs} if served.spec else ())
+    found = (served.instance, served.parameters(default), served.prediction)
+    return Schemata(served.name, *(schemas.resolved(schema, named) for schema in found))
 
 
 def _choose(names: Iterable[str], place: str) -> str:
