@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from listener.tensors import NUMPY, ModelSpec, TensorSpec, dims
+from listener.tensors import CLASSIFIED, NUMPY, ModelSpec, TensorSpec, dims, itemsize
 
 #: A Schema Object of OpenAPI 3.0.
 Schema: TypeAlias = dict[str, Any]
@@ -23,11 +23,21 @@ _INFINITE = {
     "BF16": float(2**128 - 2**119),
     "FP32": float(2**128 - 2**103),
 }
-_ITEM_SIZE = {"BF16": 2, **{name: dtype.itemsize for name, dtype in NUMPY.items()}}
 #: What JSON has no number for.
 NOT_FINITE = ("NaN", "Infinity", "-Infinity")
 _FORMATS = {"INT32": "int32", "INT64": "int64", "FP32": "float", "FP64": "double"}
 
+#: One of the best classes of a labelled output.
+_CLASS: Schema = {
+    "type": "object",
+    "properties": {
+        "label": {"nullable": True, "description": "Text, or an object with b64 where it is none."},
+        "index": {"type": "integer", "minimum": 0},
+        "score": {"type": "number", "nullable": True},
+    },
+    "required": ["label", "index", "score"],
+    "additionalProperties": False,
+}
 #: Any number of bytes.
 BASE64: Schema = {
     "type": "string",
@@ -260,9 +270,11 @@ def _object_of_bytes(text: Schema) -> Schema:
 
 def _raw(datatype: str, shape: Sequence[int]) -> list[Schema]:
     """Base64 of a tensor of numbers, little-endian; one of its sizes may be free, then the length tells it."""
+    if datatype == "BYTES":
+        return []
     free = sum(size < 0 for size in shape)
-    fixed = math.prod(size for size in shape if size >= 0) * _ITEM_SIZE[datatype]
-    if datatype == "BYTES" or free > 1 or (free and not fixed):
+    fixed = math.prod(size for size in shape if size >= 0) * itemsize(datatype)
+    if free > 1 or (free and not fixed):
         return []
     text = {"type": "string", "format": "byte", "description": f"{datatype} {dims(shape)}, little-endian"}
     if free:
@@ -288,7 +300,13 @@ def _encoded(size: int) -> str:
 
 
 def given(tensor: TensorSpec) -> Schema:
-    """What one output looks like."""
+    """What one output looks like: nested lists, or the best classes where a request asks for these."""
+    if tensor.labelled and tensor.datatype in CLASSIFIED:
+        return any_of(_given_lists(tensor), {"type": "array", "items": _CLASS})
+    return _given_lists(tensor)
+
+
+def _given_lists(tensor: TensorSpec) -> Schema:
     schema = _given_element(tensor)
     for size in reversed(tensor.shape):
         limits = {} if size < 0 else {"minItems": size, "maxItems": size}

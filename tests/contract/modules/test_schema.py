@@ -10,16 +10,18 @@ import numpy as np
 import orjson
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from listener.predictions import predictions
+from listener.values import from_instance
 from openapi_schema_validator import OAS30Validator
 
+from listener.call import Reply
 from listener.contract import instances, openapi, schema
-from listener.contract.served import Served
 from listener.errors import InstanceError
-from listener.tensors import NUMPY, ModelSpec, TensorError, TensorSpec, from_instance, to_json
+from listener.tensors import NUMPY, ModelSpec, TensorError, TensorSpec
 
-DATATYPES = [*NUMPY, "BF16"]
+DATATYPES = list(NUMPY)
 WHOLE = [datatype for datatype in DATATYPES if "INT" in datatype]
 FLOATS = ["FP16", "BF16", "FP32", "FP64"]
 
@@ -106,6 +108,20 @@ def both(instance: Any, of: ModelSpec) -> bool:
         ({"b64": "AAAA AAAAAA="}, (2,), False),
         ({"b64": 1}, (2,), False),
         (b64(bytes(24)), (-1, 2), True),
+        ({"b64": ""}, (-1, 2), True),
+        ({"b64": ""}, (2,), False),
+        (b64(bytes(8)), (-1, -1), False),
+        ([b64(bytes(8)), b64(bytes(8))], (-1, 2), True),
+        ([b64(bytes(8))], (2, 2), False),
+        ([b64(bytes(8)), [1, 2]], (2, 2), False),
+        ([b64(bytes(4)), b64(bytes(4))], (2,), True),
+        ([1, b64(bytes(4))], (2,), False),
+        ([b64(bytes(3))], (1,), False),
+        ([], (-1,), True),
+        ([], (1,), False),
+        ([], (-1, 2), True),
+        ([[], []], (2, -1), True),
+        ([[], []], (-1, 2), False),
         (b64(bytes(20)), (-1, 2), False),
     ],
 )
@@ -129,7 +145,7 @@ def test_the_ends_of_whole_numbers(datatype: str, text: bool) -> None:
     for value in (limits.min, limits.min + 1, -1, 0, 9, 10, 99, 100, limits.max - 1, limits.max):
         assert both(str(value) if text else int(value), spec(datatype, 1)) is (value >= limits.min)
     for value in (int(limits.min) - 1, int(limits.max) + 1, 10 * int(limits.max)):
-        if text or value < 2**64:  # a JSON reader makes a double of what is larger
+        if text or -(2**63) <= value < 2**64:  # a JSON reader makes a double of what is larger
             assert not both(str(value) if text else value, spec(datatype, 1))
 
 
@@ -195,26 +211,41 @@ def test_schema_and_listener_agree_on_anything(instance: Any, datatype: str, sha
     both(instance, spec(datatype, *shape))
 
 
-# What a client makes of the document
+# What a client makes of it
 
 
-def document(*models: ModelSpec) -> openapi.Part:
-    served = [Served(model.name, model.name, model) for model in models]
-    return openapi.document("test", "1", openapi.Routes("/predict", "/health", None), served)
+def taking(of: ModelSpec) -> dict[str, Any]:
+    """A document with one operation, which takes an instance."""
+    body = {"required": True, "content": {"application/json": {"schema": schema.instance(of)}}}
+    operation = {"requestBody": body, "responses": {"200": {"description": "Good."}}}
+    named = schema.elements(tensor.datatype for tensor in of.inputs)
+    return {
+        "openapi": openapi.VERSION,
+        "info": {"title": "test", "version": "1"},
+        "paths": {"/": {"post": operation}},
+        "components": {"schemas": named},
+    }
 
 
-@pytest.mark.parametrize("shape", [(1,), (2, 3), (-1,), (-1, 2)], ids=str)
-@pytest.mark.parametrize("datatype", DATATYPES)
+@pytest.mark.parametrize(
+    ("datatype", "shape"),
+    [
+        *((datatype, (2,)) for datatype in DATATYPES),
+        ("FP32", (1,)),
+        ("INT64", (1,)),
+        ("INT8", (-1, 2)),
+        ("BYTES", (-1,)),
+    ],
+)
 def test_what_a_client_generates_is_accepted(datatype: str, shape: tuple[int, ...]) -> None:
     of = spec(datatype, *shape)
-    operation = schemathesis.openapi.from_dict(document(of))["/v1/models/m:predict"]["POST"]
+    operation = schemathesis.openapi.from_dict(taking(of))["/"]["POST"]
 
     @given(operation.as_strategy(generation_mode=schemathesis.GenerationMode.POSITIVE))
-    @settings(max_examples=15, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=40, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
     def accepts(case: Any) -> None:
-        assume(case.media_type == "application/json" and "instances" in case.body)
-        for instance in case.body["instances"]:
-            assert accepted(instance, of), instance
+        assert promised(case.body, of), case.body
+        assert accepted(case.body, of), case.body
 
     accepts()
 
@@ -222,21 +253,39 @@ def test_what_a_client_generates_is_accepted(datatype: str, shape: tuple[int, ..
 # Predictions
 
 
-@pytest.mark.parametrize("datatype", list(NUMPY))
+def said(array: Any, of: ModelSpec, classes: bool = False) -> Any:
+    """The predictions that the listener makes of a model's only output, as its clients read them."""
+    made = predictions([{of.outputs[0].name: array}], of, classes)
+    return orjson.loads(instances.encode(Reply(made)))["predictions"]
+
+
+@pytest.mark.parametrize("datatype", DATATYPES)
 def test_what_comes_out_satisfies_the_schema_of_predictions(datatype: str) -> None:
     of = spec(datatype, 2, -1)
+    array: Any = np.array([[[True, False], [False, True]]])
     if datatype == "BYTES":
-        array: Any = np.array([[b"text", b"\xff"], [b"", b"\x00"]], np.object_)
-    elif datatype.startswith("FP"):
-        array = np.array([[np.nan, np.inf], [-np.inf, 0.1]], NUMPY[datatype])
-    else:
-        limits = np.iinfo(NUMPY[datatype]) if "INT" in datatype else None
-        array = np.array([[limits.min, limits.max], [0, 1]] if limits else [[True, False]] * 2, NUMPY[datatype])
-    encoded = orjson.loads(orjson.dumps(to_json(array), option=orjson.OPT_SERIALIZE_NUMPY))
+        array = np.array([[[b"text", b"\xff"], [b"", b"\x00"]]], np.object_)
+    elif datatype in FLOATS:
+        array = np.array([[[np.nan, np.inf], [-np.inf, 0.1]]], NUMPY[datatype])
+    elif datatype in WHOLE:
+        limits = np.iinfo(NUMPY[datatype])
+        array = np.array([[[limits.min, limits.max], [0, 1]]], NUMPY[datatype])
+    (encoded,) = said(array, of)
     found = validator(schema.prediction(of), of)
     found.validate(encoded)
     assert not found.is_valid([encoded])
     assert not found.is_valid(encoded[:1])
+
+
+@pytest.mark.parametrize("datatype", ["FP32", "INT64"])
+def test_classes(datatype: str) -> None:
+    of = ModelSpec("m", (), (TensorSpec("Y", datatype, (3,), labelled=True),), 4)
+    found = validator(schema.prediction(of), of)
+    plain = np.zeros((1, 3), NUMPY[datatype])
+    texts = [b"2:1:cat", b"1:0", b"0:2:\xff"]
+    found.validate(said(plain, of)[0])
+    found.validate(said(np.array([texts], np.object_), of, classes=True)[0])
+    assert not found.is_valid([{"label": "cat", "index": 0}])
 
 
 def test_several_outputs_are_an_object() -> None:
@@ -259,10 +308,28 @@ def test_a_resolved_schema_stands_by_itself() -> None:
         schema.resolved({"$ref": "#/components/schemas/C"}, named)
 
 
-def test_parameters_name_models_and_versions() -> None:
-    found = OAS30Validator(schema.parameters(["m"], ["1", "3"], required=True))
+def test_parameters_name_model_and_version() -> None:
+    found = OAS30Validator(schema.parameters("m", ["1", "3"], required=True))
     assert found.is_valid({"model": "m", "version": 3, "top_k": 2, "mine": [1]})
     assert found.is_valid({"model": "m", "version": "1"})
-    others: list[Any] = [{}, {"model": "n"}, {"model": "m", "version": 2}, {"model": "m", "top_k": 0}, []]
+    others: list[Any] = [{}, {"model": "n"}, {"model": "m", "version": 2}, [], None]
     assert not any(found.is_valid(other) for other in others)
-    assert OAS30Validator(schema.parameters()).is_valid({"model": "any", "version": "12"})
+
+
+def test_parameters_that_need_not_be_there() -> None:
+    found = OAS30Validator(schema.parameters("m"))
+    goods: list[Any] = [None, {}, {"model": None, "version": None}, {"version": "12"}, {"version": 12}]
+    assert all(found.is_valid(good) for good in goods)
+    others: list[Any] = [{"model": "n"}, {"version": "x"}, {"version": -1}, {"version": 1.5}]
+    assert not any(found.is_valid(other) for other in others)
+
+
+def test_classes_can_be_asked_for_where_there_are_some() -> None:
+    for top_k, of_labels, without_labels, of_a_handler in (
+        (None, True, True, True),
+        (2, True, False, True),
+        (0, False, False, True),
+        ("2", False, False, True),
+    ):
+        for classes, good in ((True, of_labels), (False, without_labels), (None, of_a_handler)):
+            assert OAS30Validator(schema.parameters(classes=classes)).is_valid({"top_k": top_k}) is good
