@@ -6,7 +6,7 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from listener.contract import instances, oip
+from listener.contract import instances, media, oip
 from listener.contract.answer import Answer
 from listener.contract.compression import chosen
 from listener.contract.media import JSON, RAW
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _HEADER_LENGTH = "Inference-Header-Content-Length"
 #: Of Triton's answers.
-_PASSED = {oip.HEADER_LENGTH: _HEADER_LENGTH, "content-encoding": "Content-Encoding"}
+_PASSED = {media.HEADER_LENGTH: _HEADER_LENGTH, "content-encoding": "Content-Encoding"}
 
 
 async def infer(relay: Relay, model: str, version: str, request: oip.Infer, headers: Mapping[str, str]) -> Answer:
