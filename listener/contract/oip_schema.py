@@ -13,7 +13,6 @@ from listener.tensors import ModelSpec, TensorSpec
 
 _TEXT: Schema = {"type": "string"}
 _OBJECT: Schema = {"type": "object"}
-_ITEM: Schema = any_of({"type": "number"}, {"type": "boolean"}, _TEXT, {"type": "array", "items": {}})
 
 
 def _object(required: Sequence[str] = (), **properties: Schema) -> Schema:
@@ -43,29 +42,36 @@ STATISTICS = _object(
     model_stats=_list(_object(("name", "version"), name=_TEXT, version=_TEXT, inference_stats=_OBJECT)),
 )
 INDEX = _list(_object(("name",), name=_TEXT, version=_TEXT, state=_TEXT, reason=_TEXT))
-#: `{"ready": true}` lists the models that are; nothing lists all.
-INDEX_REQUEST = _object(ready={"type": "boolean"})
+INDEX_REQUEST: Schema = {"description": 'Nothing for all models; {"ready": true} for those that are.'}
+
+
+def _item(datatype: str) -> Schema:
+    """One element in the protocol's own JSON, which has no FP16 and no BF16."""
+    if datatype in ("BOOL", "BYTES"):
+        return {"type": "boolean"} if datatype == "BOOL" else _TEXT
+    return {"type": "integer"} if "INT" in datatype else {"type": "number"}
 
 
 def infer_request(spec: ModelSpec | None) -> Schema:
     """A request whose tensors stand in JSON. That `data` has as many items as `shape` says, no schema can demand."""
-    if spec is None:
-        inputs, outputs = _object(("name", "shape", "datatype")), _object(("name",))
-    else:
+    inputs, outputs = _object(("name", "shape", "datatype")), _object(("name",))
+    if spec is not None and spec.inputs:
         inputs = any_of(*(_input(tensor, spec) for tensor in spec.inputs))
+    if spec is not None and spec.outputs:
         outputs = _object(("name",), name=_names(spec.outputs), parameters=_OBJECT)
     return _object(("inputs",), id=_TEXT, parameters=_OBJECT, inputs=_list(inputs, minItems=1), outputs=_list(outputs))
 
 
 def _input(tensor: TensorSpec, spec: ModelSpec) -> Schema:
     rank = len(tensor.shape) + (1 if spec.max_batch_size else 0)
+    item = _item(tensor.datatype)
     return _object(
-        ("name", "shape", "datatype"),
+        ("name", "shape", "datatype", "data"),
         name=_names([tensor]),
-        shape=_list({"type": "integer", "minimum": 0}, minItems=rank, maxItems=rank),
+        shape=_list({"type": "integer", "minimum": 1}, minItems=rank, maxItems=rank),
         datatype={"type": "string", "enum": [tensor.datatype]},
         parameters=_OBJECT,
-        data=_list(_ITEM),
+        data=_list(any_of(item, {"type": "array", "items": {}})),
     )
 
 
@@ -93,8 +99,11 @@ def infer_response(spec: ModelSpec | None) -> Schema:
 def generate_request(spec: ModelSpec | None) -> Schema:
     """A request of `generate`: inputs by name, each a value or a list; other keys are parameters."""
     inputs = () if spec is None else spec.inputs
-    required = [tensor.name for tensor in inputs if not tensor.optional]
-    return _object(required, id=_TEXT, parameters=_OBJECT, **{tensor.name: _ITEM for tensor in inputs})
+    made = _object([tensor.name for tensor in inputs if not tensor.optional], id=_TEXT, parameters=_OBJECT)
+    for tensor in inputs:
+        item = _item(tensor.datatype)
+        made["properties"][tensor.name] = any_of(item, _list(item))
+    return made
 
 
 #: An answer of `generate`: outputs by name.

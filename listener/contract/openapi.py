@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from listener.contract import oip_schema as oip
+from listener.contract.media import EVENTS, JSON, NPY, RAW
 from listener.contract.schema import REFERENCE, Schema, any_of, elements
 from listener.contract.served import Components, Forms, ModelForms, Served
 
@@ -23,8 +24,7 @@ Part: TypeAlias = dict[str, Any]
 #: A path, a method, and what they do.
 Operation: TypeAlias = tuple[str, str, Part]
 
-_JSON, _TEXT, _EVENTS = "application/json", "text/plain", "text/event-stream"
-_BYTES, _NPY, _PICTURE = "application/octet-stream", "application/x-npy", "image/*"
+_TEXT = "text/plain"
 _BINARY: Schema = {"type": "string", "format": "binary"}
 
 _ABOUT = """A listener in front of NVIDIA Triton.
@@ -156,9 +156,9 @@ def _operations(routes: Routes, things: _Things) -> Iterator[Operation]:
     yield _path(routes.predict), "post", _predict_route(routes, things)
     yield _path(routes.health), "get", _health()
     yield "/", "get", _operation("One line that leads here", {200: _response("A sentence.", _TEXT, _STRING)})
-    here = {200: _response("An OpenAPI document.", _JSON, {"type": "object"})}
+    here = {200: _response("An OpenAPI document.", JSON, {"type": "object"})}
     yield "/openapi.json", "get", _operation("This document", here, (429, 500, 503))
-    names = {200: _response("Their names.", _JSON, _NAMES)}
+    names = {200: _response("Their names.", JSON, _NAMES)}
     yield "/v1/models", "get", _operation("What can be chosen", names, (429, 500, 503))
     for served, forms in things.served:
         for place in _places(f"/v1/models/{_segment(served.name)}", served.versions):
@@ -176,38 +176,36 @@ def _places(path: str, versions: Iterable[str]) -> list[str]:
 def _predict_route(routes: Routes, things: _Things) -> Part:
     requests: list[Schema] = []
     answers: list[Schema] = []
+    media: tuple[str, ...] = ()
     for served, forms in things.served:
         requests += forms.requests(by_name=True)
         answers += forms.answers()
         if served.name == routes.default:
+            media = served.media
             requests += things.models[served.model][1].requests()
             answers += things.models[served.model][1].answers()
-    return _prediction("Predictions", "of what parameters.model names, else of the default", requests, answers)
+    return _prediction("Predictions of what parameters.model names, or of the default", requests, answers, media)
 
 
 def _one_served(path: str, served: Served, forms: Forms, model: ModelForms) -> Iterator[Operation]:
-    status = {200: _response("Its versions and their states.", _JSON, _STATUS)}
+    status = {200: _response("Its versions and their states.", JSON, _STATUS)}
     yield path, "get", _operation(f"Status of {served.name}", status, (404, 429, 500, 502, 503, 504))
     requests = [*forms.requests(by_name=False), *model.requests()]
     answers = [*forms.answers(), *model.answers()]
-    yield f"{path}:predict", "post", _prediction(f"Predictions of {served.name}", "", requests, answers)
+    yield f"{path}:predict", "post", _prediction(f"Predictions of {served.name}", requests, answers, served.media)
 
 
-def _prediction(summary: str, which: str, requests: list[Schema], answers: list[Schema]) -> Part:
+def _prediction(summary: str, requests: list[Schema], answers: list[Schema], media: Iterable[str]) -> Part:
     """The operation of a route for predictions, whose body may come in many forms."""
-    content = {
-        _JSON: {"schema": any_of(*requests)} if requests else {},
-        **{media: {"schema": _BINARY} for media in (_BYTES, _NPY, _PICTURE)},
-    }
+    content = {JSON: {"schema": any_of(*requests)} if requests else {}, **{name: {"schema": _BINARY} for name in media}}
     answer = {
-        _JSON: {"schema": any_of(*answers)} if answers else {},
-        _BYTES: {"schema": _BINARY},
-        _NPY: {"schema": _BINARY},
-        _EVENTS: {},
+        JSON: {"schema": any_of(*answers)} if answers else {},
+        RAW: {"schema": _BINARY},
+        NPY: {"schema": _BINARY},
+        EVENTS: {},
     }
     done = {200: {"description": "One prediction for each instance, in order.", "content": answer}}
-    made = _operation(f"{summary} {which}".strip(), done, _PREDICTING)
-    return {**made, "requestBody": {"required": True, "content": content}}
+    return {**_operation(summary, done, _PREDICTING), "requestBody": {"required": True, "content": content}}
 
 
 def _server() -> Iterator[Operation]:
@@ -215,9 +213,9 @@ def _server() -> Iterator[Operation]:
     yield "/v2/health/live", "get", _asked("Whether Triton lives")
     yield "/v2/health/ready", "get", _asked("Whether Triton and its models are ready")
     yield "/v2/models/stats", "get", _told("Statistics of all models", oip.STATISTICS)
-    listed = {200: _response("Each with its state.", _JSON, oip.INDEX)}
+    listed = {200: _response("Each with its state.", JSON, oip.INDEX)}
     index = _operation("The models of the repository", listed, _INFERRING)
-    body = {"content": {_JSON: {"schema": oip.INDEX_REQUEST}}}
+    body = {"content": {JSON: {"schema": oip.INDEX_REQUEST}}}
     yield "/v2/repository/index", "post", {**index, "requestBody": body}
 
 
@@ -228,17 +226,17 @@ def _one_model(path: str, name: str, forms: ModelForms) -> Iterator[Operation]:
     yield f"{path}/stats", "get", _told(f"Statistics of {name}", oip.STATISTICS)
     if not forms.decoupled:
         yield f"{path}/infer", "post", _infer(name, forms)
-    once = {200: _response("The outputs by name, or why there are none.", _JSON, any_of(oip.GENERATED, _ERROR))}
+    once = {200: _response("The outputs by name, or why there are none.", JSON, any_of(oip.GENERATED, _ERROR))}
     yield f"{path}/generate", "post", _posted(f"One answer of {name}", forms.generate_request, once)
-    stream = {200: {"description": "An event for each answer.", "content": {_EVENTS: {}}}}
+    stream = {200: {"description": "An event for each answer.", "content": {EVENTS: {}}}}
     yield f"{path}/generate_stream", "post", _posted(f"Answers of {name} as they come", forms.generate_request, stream)
 
 
 def _infer(name: str, forms: ModelForms) -> Part:
-    answer = {_JSON: {"schema": forms.infer_response}, _BYTES: {"schema": _BINARY}}
+    answer = {JSON: {"schema": forms.infer_response}, RAW: {"schema": _BINARY}}
     done = {200: {"description": "The outputs.", "content": answer}}
     made = _posted(f"Inference with {name}, by the Open Inference Protocol", forms.infer_request, done)
-    made["requestBody"]["content"][_BYTES] = {"schema": _BINARY}
+    made["requestBody"]["content"][RAW] = {"schema": _BINARY}
     return made
 
 
@@ -247,8 +245,8 @@ def _health() -> Part:
     return {
         "summary": "Whether a prediction can be made",
         "responses": {
-            "200": _response("It can.", _JSON, schema),
-            "503": _response("It cannot, and why.", _JSON, schema),
+            "200": _response("It can.", JSON, schema),
+            "503": _response("It cannot, and why.", JSON, schema),
         },
     }
 
@@ -259,11 +257,11 @@ def _asked(summary: str) -> Part:
 
 
 def _told(summary: str, schema: Schema) -> Part:
-    return _operation(summary, {200: _response("As Triton says it.", _JSON, schema)}, _ASKING)
+    return _operation(summary, {200: _response("As Triton says it.", JSON, schema)}, _ASKING)
 
 
 def _posted(summary: str, request: Schema, responses: Mapping[int, Part]) -> Part:
-    body = {"required": True, "content": {_JSON: {"schema": request}}}
+    body = {"required": True, "content": {JSON: {"schema": request}}}
     return {**_operation(summary, responses, _INFERRING), "requestBody": body}
 
 
@@ -277,7 +275,7 @@ def _response(description: str, media_type: str, schema: Schema) -> Part:
 
 
 def _error(status: int) -> Part:
-    made: Part = _response(_ERRORS[status], _JSON, {"$ref": f"{REFERENCE}Error"})
+    made: Part = _response(_ERRORS[status], JSON, {"$ref": f"{REFERENCE}Error"})
     if status in _COME_BACK:
         made["headers"] = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 0}}}
     return made

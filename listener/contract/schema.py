@@ -168,7 +168,7 @@ def _by_output(spec: ModelSpec, of: Callable[[TensorSpec], Schema]) -> Schema:
     made = {tensor.name: of(tensor) for tensor in spec.outputs}
     if len(made) == 1:
         return next(iter(made.values()))
-    return {"type": "object", "properties": made, "required": list(made)}
+    return {"type": "object", "properties": made, **({"required": list(made)} if made else {})}
 
 
 def any_of(*schemas: Schema) -> Schema:

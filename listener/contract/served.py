@@ -9,10 +9,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from listener.contract import media
 from listener.contract import oip_schema as oip
 from listener.contract import schema as schemas
 from listener.contract.schema import Schema
 from listener.tensors import ModelSpec
+
+#: One of many whose bodies are one instance.
+PICTURE = "image/*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +59,20 @@ class Served:
 
     @property
     def classes(self) -> bool | None:
-        """Whether `parameters.top_k` can be asked for; None = that is the handler's business, or not known yet."""
-        plain = self.prediction_schema is None and self.spec is not None
-        return bool(self.spec.classified) if plain and self.spec is not None else None
+        """Whether `parameters.top_k` can be asked for; None = that is somebody else's business, or not known yet."""
+        if self.prediction_schema is not None or self.spec is None or self.spec.decoupled:
+            return None
+        return bool(self.spec.classified)
+
+    @property
+    def media(self) -> tuple[str, ...]:
+        """The media types beside JSON: of one instance's bytes, and of arrays."""
+        if self.instance_schema is not None or self.spec is None:
+            return (media.RAW, media.NPY, PICTURE)
+        only = self.spec.only_input
+        if only is None:
+            return ()
+        return (media.RAW, PICTURE) if only.datatype == "BYTES" else (media.RAW, media.NPY)
 
     @property
     def columnar(self) -> ModelSpec | None:
