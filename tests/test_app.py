@@ -211,7 +211,7 @@ async def test_a_prediction_that_json_cannot_say_is_500(http: aiohttp.ClientSess
         ("plain", {"Z": 1}, "unknown input 'Z'; model 'twice' takes 'X' (FP32 [2])"),
         ("plain", {}, "input 'X' is missing"),
         ("plain", [1, 2, 3], "input 'X' has shape [3]; the model takes [2]"),
-        ("plain", ["1", "2"], "input 'X' is FP32 and takes numbers"),
+        ("plain", ["1", "2"], "input 'X' is FP32 and takes numbers, not '1' at [0]"),
         ("plain", [[1], [1, 2]], "input 'X' is ragged: its lists differ in length or depth"),
     ],
 )

@@ -77,7 +77,10 @@ def _check_model(path: Path, models: list[str], mistakes: list[str]) -> ModelSpe
     mistakes += model_config.check_steps(found.config, models)
     for signature in found_in_files:
         mistakes += agreement.check(found.config, signature)
-    return agreement.spec(path.name, found.config, latest)
+    spec = agreement.spec(path.name, found.config, latest)
+    if spec is not None:
+        mistakes += agreement.check_padding(found.config, spec)
+    return spec
 
 
 def signatures(found: repository.ModelFolder, mistakes: list[str]) -> list[onnx_model.Signature]:
