@@ -181,16 +181,56 @@ def test_inference_by_the_open_protocol() -> None:
     found = request(document(), "/v2/models/texts/infer")
     tensors: list[dict[str, Any]] = [
         {"name": "T", "shape": [1], "datatype": "BYTES", "data": ["text"]},
-        {"name": "N", "shape": [1], "datatype": "INT32", "parameters": {"binary_data_size": 4}},
+        {"name": "N", "shape": [1], "datatype": "INT32", "parameters": {}, "data": [[1]]},
     ]
     assert found.is_valid({"id": "1", "inputs": tensors, "outputs": [{"name": "A"}]})
     others: list[Any] = [
         {"inputs": []},
         {"inputs": [{**tensors[0], "datatype": "INT32"}]},
         {"inputs": [{**tensors[0], "shape": [1, 1]}]},
+        {"inputs": [{**tensors[0], "data": [1]}]},
+        {"inputs": [{name: value for name, value in tensors[0].items() if name != "data"}]},
         {"inputs": tensors, "outputs": [{"name": "T"}]},
     ]
     assert not any(found.is_valid(other) for other in others)
+
+
+@pytest.mark.parametrize("name", ["id", "parameters", "required", "self"])
+def test_inputs_with_the_names_of_other_things(name: str) -> None:
+    spec = ModelSpec("m", (TensorSpec(name, "FP32", (1,)),), (TensorSpec(name, "FP32", (1,)),), 0)
+    made = document([Served("m", "m", spec)])
+    assert request(made, "/v1/models/m:predict").is_valid({"instances": [{name: 1}]})
+    assert request(made, "/v2/models/m/generate").is_valid({name: 1.5})
+
+
+def test_a_model_without_inputs_and_outputs() -> None:
+    made = document([Served("m", "m", ModelSpec("m", (), (), 0))])
+    assert request(made, "/v1/models/m:predict").is_valid({"instances": [{}]})
+
+
+@pytest.mark.parametrize(
+    ("datatype", "media"),
+    [
+        ("FP32", {"application/json", "application/octet-stream", "application/x-npy"}),
+        ("BYTES", {"application/json", "application/octet-stream", "image/*"}),
+    ],
+)
+def test_media_types(datatype: str, media: set[str]) -> None:
+    spec = ModelSpec("m", (TensorSpec("X", datatype, (1,)),), PLAIN.outputs, 4)
+    paths = document([Served("m", "m", spec), *SERVED], openapi.Routes("/predict", "/health", "m"))["paths"]
+    for path in ("/predict", "/v1/models/m:predict"):
+        assert set(paths[path]["post"]["requestBody"]["content"]) == media
+    assert set(paths["/v1/models/texts:predict"]["post"]["requestBody"]["content"]) == {"application/json"}
+    assert len(paths["/v1/models/told:predict"]["post"]["requestBody"]["content"]) == 4
+
+
+def test_decoupled_models_are_not_inferred_with() -> None:
+    made = document([Served("m", "m", ModelSpec("m", PLAIN.inputs, PLAIN.outputs, 0, decoupled=True))])
+    assert "/v2/models/m/infer" not in made["paths"]
+    assert "/v2/models/m/generate_stream" in made["paths"]
+    found = answer(made, "/v1/models/m:predict")
+    assert found.is_valid({"predictions": [[1, 2], []]})
+    assert not found.is_valid({"model_name": "m", "model_version": "1", "outputs": []})
 
 
 # Answers
