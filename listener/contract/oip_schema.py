@@ -81,7 +81,7 @@ def _names(tensors: Sequence[TensorSpec]) -> Schema:
 
 def infer_response(spec: ModelSpec | None) -> Schema:
     """An answer; an output's `data` is missing where it follows the JSON as bytes."""
-    name = _TEXT if spec is None else _names(spec.outputs)
+    name = _names(spec.outputs) if spec is not None and spec.outputs else _TEXT
     shape = _list({"type": "integer", "minimum": 0})
     output = _object(
         ("name", "datatype", "shape"), name=name, datatype=_TEXT, shape=shape, parameters=_OBJECT, data=_list({})
