@@ -95,10 +95,18 @@ def columns(spec: ModelSpec) -> Schema:
     """
     title = f"Inputs of {spec.name}"
     if not spec.max_batch_size:
-        return {"title": title, **_instance(spec)}
+        only = spec.only_input
+        by_name = _by_name(spec, _whole)
+        return {"title": title, **(any_of(*_whole(only)["anyOf"], by_name) if only is not None else by_name)}
     rows = {"type": "array", "minItems": 1, "items": _instance(spec)}
     bare = [] if spec.only_input is None else _bare(spec.only_input)
     return {"title": title, **any_of(rows, *bare, _by_name(spec, _column))}
+
+
+def _whole(tensor: TensorSpec) -> Schema:
+    """As an instance has it, but for an empty list, which looks like no rows."""
+    forms: list[Schema] = value(tensor)["anyOf"]
+    return any_of(*({"minItems": 1, **form} if form.get("type") == "array" else form for form in forms))
 
 
 def _column(tensor: TensorSpec) -> Schema:
