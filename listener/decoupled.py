@@ -6,7 +6,6 @@ response is one as it comes. docs/reference/contract.md, "Streaming".
 
 from __future__ import annotations
 
-import asyncio
 import urllib.parse
 from collections.abc import Mapping
 from typing import Any
@@ -15,6 +14,7 @@ import orjson
 
 from listener.call import Call, Context, Json, Reply
 from listener.errors import BadRequest, InstanceError, TritonFailed
+from listener.handler import together
 from listener.tensors import ModelSpec
 from listener.triton.client import refusal
 from listener.triton.events import Events
@@ -73,9 +73,7 @@ async def collect(relay: Relay, call: Call, spec: ModelSpec) -> Reply:
         BadRequest, Unavailable, TritonFailed: as Triton answers.
     """
     bodies = [generate_body(call, index, spec) for index in range(len(call.instances))]
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_responses(relay, call.context, spec, body)) for body in bodies]
-    return Reply([task.result() for task in tasks])
+    return Reply(await together([_responses(relay, call.context, spec, body) for body in bodies]))
 
 
 async def _responses(relay: Relay, context: Context, spec: ModelSpec, body: bytes) -> list[Json]:

@@ -10,10 +10,11 @@ from listener.contract import instances, media, oip
 from listener.contract.answer import Answer
 from listener.contract.compression import chosen
 from listener.contract.media import JSON, RAW
+from listener.errors import BadRequest
 from listener.triton import refusals
 
 if TYPE_CHECKING:
-    from listener.triton.relay import Relay
+    from listener.endpoints.serving import Serving
     from listener.triton.wire import Answer as TritonAnswer
 
 _HEADER_LENGTH = "Inference-Header-Content-Length"
@@ -21,22 +22,34 @@ _HEADER_LENGTH = "Inference-Header-Content-Length"
 _PASSED = {media.HEADER_LENGTH: _HEADER_LENGTH, "content-encoding": "Content-Encoding"}
 
 
-async def infer(relay: Relay, model: str, version: str, request: oip.Infer, headers: Mapping[str, str]) -> Answer:
+async def infer(serving: Serving, model: str, version: str, request: oip.Infer, headers: Mapping[str, str]) -> Answer:
     """Triton's answer to an inference request.
 
     Args:
-        relay: to Triton.
+        serving: knows Triton and its models.
         model: its name there.
         version: digits; "" = Triton chooses.
         request: a checked one.
         headers: of the client, names in lower case; only what is known to be harmless goes on.
+
+    Raises:
+        BadRequest: it is a batch of no rows.
     """
+    if oip.has_no_rows(request):
+        await _refuse_no_rows(serving, model)
     given = {"Content-Type": JSON if request.header_length is None else RAW}
     if request.header_length is not None:
         given[_HEADER_LENGTH] = str(request.header_length)
     if coding := chosen(headers.get("accept-encoding", "")):
         given["Accept-Encoding"] = coding
-    return passed(await relay.post(f"{model_path(model, version)}/infer", request.body, given))
+    return passed(await serving.relay.post(f"{model_path(model, version)}/infer", request.body, given))
+
+
+async def _refuse_no_rows(serving: Serving, model: str) -> None:
+    """Triton 2.51 would keep the request for ever."""
+    found = await serving.catalogue.find(model)
+    if found is not None and found.spec.max_batch_size:
+        raise BadRequest(f"a tensor for model {model!r} has no rows: the first size of its shape is 0")
 
 
 def passed(answer: TritonAnswer) -> Answer:

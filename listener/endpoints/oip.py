@@ -90,7 +90,7 @@ class Oip:
         with self._gate.enter():
             checked = oip.request(await request.read(), headers)
             model, version = request.match_info["model"], request.match_info.get("version", "")
-            return response(await infer(self._loaded().relay, model, version, checked, headers))
+            return response(await infer(self._loaded(), model, version, checked, headers))
 
     async def generate(self, request: web.Request) -> web.StreamResponse:
         with self._gate.enter():
@@ -110,7 +110,8 @@ class Oip:
     async def redirect(self, request: web.Request) -> web.StreamResponse:
         """A request with `X-Vertex-Ai-Triton-Redirect` on the predict route."""
         method, path = vertex_triton.redirected(request.method, request.headers[REDIRECT])
-        relay = self._loaded().relay
+        serving = self._loaded()
+        relay = serving.relay
         if path == "/metrics":
             return response(passed(await relay.metrics()))
         if method == "GET":
@@ -120,7 +121,7 @@ class Oip:
             body = await request.read()
             if path.endswith("/infer"):
                 model, version = vertex_triton.model_of(path)
-                return response(await infer(relay, model, version, oip.request(body, headers), headers))
+                return response(await infer(serving, model, version, oip.request(body, headers), headers))
             return response(passed(await relay.post(path, oip.checked(body).body, {})))
 
 
