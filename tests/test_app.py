@@ -301,7 +301,7 @@ async def test_health_says_what_is_missing(http: aiohttp.ClientSession, fake: Fa
 
 
 async def test_a_service_that_cannot_load_is_failed(http: aiohttp.ClientSession, tmp_path: Path) -> None:
-    (tmp_path / "listener.yaml").write_text("routes: {}\n")
+    (tmp_path / "listener.yaml").write_text("routes: []\n")
     async with listening(tmp_path, "http://127.0.0.1:1") as url:
         await asyncio.sleep(0.2)
         async with asyncio.timeout(5), http.get(f"{url}/health") as answer:

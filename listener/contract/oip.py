@@ -103,6 +103,18 @@ def has_no_rows(request: Infer) -> bool:
     return any(shape[:1] == [0] for shape in _shapes(_header(request)))
 
 
+def classified(request: Infer) -> list[str]:
+    """Names of the outputs of which a request wants classes; none where it cannot be read."""
+    header = _header(request)
+    if b'"classification"' not in header:
+        return []
+    try:
+        outputs = orjson.loads(header)["outputs"]
+        return [str(output["name"]) for output in outputs if "classification" in output.get("parameters", {})]
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+        return []
+
+
 def _header(request: Infer) -> bytes:
     return request.body if request.header_length is None else request.body[: request.header_length]
 

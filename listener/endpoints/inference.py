@@ -33,10 +33,11 @@ async def infer(serving: Serving, model: str, version: str, request: oip.Infer, 
         headers: of the client, names in lower case; only what is known to be harmless goes on.
 
     Raises:
-        BadRequest: it is a batch of no rows.
+        BadRequest: it is one that Triton does not stand.
     """
-    if oip.has_no_rows(request):
-        await _refuse_no_rows(serving, model)
+    empty, classified = oip.has_no_rows(request), oip.classified(request)
+    if empty or classified:
+        await _refuse_what_ends_triton(serving, model, empty, classified)
     given = {"Content-Type": JSON if request.header_length is None else RAW}
     if request.header_length is not None:
         given[_HEADER_LENGTH] = str(request.header_length)
@@ -45,11 +46,16 @@ async def infer(serving: Serving, model: str, version: str, request: oip.Infer, 
     return passed(await serving.relay.post(f"{model_path(model, version)}/infer", request.body, given))
 
 
-async def _refuse_no_rows(serving: Serving, model: str) -> None:
-    """Triton 2.51 would keep the request for ever."""
+async def _refuse_what_ends_triton(serving: Serving, model: str, empty: bool, classified: list[str]) -> None:
+    """Triton 2.51 keeps a batch of no rows for ever, and dies of classes of BYTES."""
     found = await serving.catalogue.find(model)
-    if found is not None and found.spec.max_batch_size:
+    if found is None:
+        return  # Triton will say so
+    if empty and found.spec.max_batch_size:
         raise BadRequest(f"a tensor for model {model!r} has no rows: the first size of its shape is 0")
+    for output in found.spec.outputs:
+        if output.datatype == "BYTES" and output.name in classified:
+            raise BadRequest(f"output {output.name!r} of model {model!r} is BYTES, of which there are no classes")
 
 
 def passed(answer: TritonAnswer) -> Answer:

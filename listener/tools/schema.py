@@ -15,14 +15,13 @@ from typing import Any
 import orjson
 import yaml
 
-from listener import loader, service
+from listener import loader
 from listener.contract import described, openapi
 from listener.contract import schema as schemas
 from listener.contract.schema import Schema
-from listener.contract.served import Served
 from listener.errors import ConfigError, one_line
 from listener.handler import Handler
-from listener.service import Route
+from listener.service import Route, Service
 from listener.tensors import ModelSpec
 from listener.tools import ask, checks, handler_checks, repository
 
@@ -46,63 +45,49 @@ class Schemata:
         }
 
 
-def of_service(folder: Path, name: str | None) -> Schemata:
-    """What listener.yaml, the handler and the model's configuration say.
+def of_service(found: Service, name: str | None) -> Schemata:
+    """What a handler declares, or the model's configuration says, or its ONNX file where there is none.
 
     Args:
-        folder: of the service.
-        name: a route, or a model of the repository; None = the default.
+        found: a service, or a model repository alone.
+        name: a route, or a model of the repository; None = what a request gets that names none.
 
     Raises:
         ConfigError: something is wrong or missing.
     """
-    found = service.read(folder)
-    name = found.default if name is None else name
-    route = found.routes.get(name)
-    if route is None:
-        if name not in _names(found.repository):
-            raise ConfigError(_unknown(name, [*found.routes, *_names(found.repository)], str(found.file)))
-        return _schemata(Served(name, name, _spec(found.repository / name)), default=False)
+    place = str(found.file if found.file.exists() else found.repository)
+    default = found.default or _only_model(found)
+    if name is None:
+        if not default:
+            raise ConfigError(_choose(repository.names(found.repository), place))
+        name = default
+    route = found.routes.get(name, Route(name))
     handler = _handler(found, route)
     model = loader.model_name(route, handler)
     told = described.served(name, handler, model)
     if told.instance_schema is None or told.prediction_schema is None:
-        if model not in _names(found.repository):
-            place = f"{found.file}:{route.line}: routes.{name}.model"
-            raise ConfigError(_unknown(model, _names(found.repository), place))
+        models = repository.names(found.repository)
+        if model not in models:
+            where = f"{found.file}:{route.line}: routes.{name}.model" if route.line else place
+            raise ConfigError(_unknown(model, models if route.line else [*found.routes, *models], where))
         told = described.served(name, handler, model, _spec(found.repository / model))
-    return _schemata(told, default=name == found.default)
+    named = schemas.elements({tensor.datatype for tensor in told.spec.inputs} if told.spec else ())
+    parts = (told.instance, told.parameters(name == default), told.prediction)
+    return Schemata(name, *(schemas.resolved(schema, named) for schema in parts))
 
 
-def _handler(found: service.Service, route: Route) -> type[Handler]:
+def _only_model(found: Service) -> str:
+    """The model that is served where nothing else is and nothing says a default."""
+    models = [] if found.routes else repository.names(found.repository)
+    return models[0] if len(models) == 1 else ""
+
+
+def _handler(found: Service, route: Route) -> type[Handler]:
     mistakes: list[str] = []
     handler = handler_checks.import_class(found, route, mistakes)
     if handler is None:
         raise ConfigError(*mistakes)
     return handler
-
-
-def of_repository(folder: Path, name: str | None) -> Schemata:
-    """What a model's configuration says, or its ONNX file where there is none.
-
-    Args:
-        folder: the model repository.
-        name: one of its models; None = the only one.
-
-    Raises:
-        ConfigError: something is wrong or missing.
-    """
-    models = _names(folder)
-    if name is None and len(models) != 1:
-        raise ConfigError(_choose(models, str(folder)))
-    name = models[0] if name is None else name
-    if name not in models:
-        raise ConfigError(_unknown(name, models, str(folder)))
-    return _schemata(Served(name, name, _spec(folder / name)), default=len(models) == 1)
-
-
-def _names(folder: Path) -> list[str]:
-    return repository.names(folder)
 
 
 def _spec(path: Path) -> ModelSpec:
@@ -160,12 +145,6 @@ def _from_document(document: Mapping[str, Any], name: str | None, url: str) -> S
     parts = served[name]
     found = (schemas.resolved(parts[part], named) for part in ("instance", "parameters", "prediction"))
     return Schemata(name, *found)
-
-
-def _schemata(served: Served, default: bool) -> Schemata:
-    named = schemas.elements({tensor.datatype for tensor in served.spec.inputs} if served.spec else ())
-    found = (served.instance, served.parameters(default), served.prediction)
-    return Schemata(served.name, *(schemas.resolved(schema, named) for schema in found))
 
 
 def _choose(names: Iterable[str], place: str) -> str:

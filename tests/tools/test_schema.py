@@ -165,12 +165,13 @@ def test_no_handler(tiny: Tiny) -> None:
 
 def test_several_models_and_no_choice(tiny: Tiny) -> None:
     onnx_file(tiny.repository / "free" / "1" / "model.onnx")
+    assert told("--repository", tiny.repository, "--default-model", "free")[0]["title"] == "An instance of free"
     assert wrong("--repository", tiny.repository) == f"{tiny.repository}: serves free, tiny; choose one with --model"
 
 
 def test_no_repository_and_an_empty_one(tmp_path: Path) -> None:
-    assert wrong("--repository", tmp_path / "x") == f"{tmp_path / 'x'}: cannot be read: No such file or directory"
-    assert wrong("--repository", tmp_path) == f"{tmp_path}: has no model"
+    assert wrong("--repository", tmp_path / "x").startswith(f"{tmp_path / 'x'}: no such folder")
+    assert wrong("--repository", tmp_path).startswith(f"{tmp_path}: ")
 
 
 def test_no_configuration_and_nothing_else_that_tells(tiny: Tiny) -> None:
@@ -198,11 +199,15 @@ def test_a_folder_that_cannot_be_written(tiny: Tiny) -> None:
     assert wrong("--service", tiny.folder, "--out", tiny.yaml).endswith("cannot be written: File exists")
 
 
-@pytest.mark.parametrize("more", [["--url", "http://127.0.0.1:1"], ["--repository", "x"]])
-def test_two_sources(tiny: Tiny, more: list[str]) -> None:
-    done = run("--service", tiny.folder, *more)
+@pytest.mark.parametrize("option", ["--service", "--repository", "--default-model"])
+def test_a_running_listener_and_files(tiny: Tiny, option: str) -> None:
+    done = run("--url", "http://127.0.0.1:1", option, tiny.folder)
     assert done.exit_code == 2
-    assert "--service, --repository and --url exclude one another" in done.output
+    assert "--url asks a listener that runs, which has its own service and repository" in done.output
+
+
+def test_a_repository_in_the_cloud() -> None:
+    assert wrong("--repository", "gs://bucket/models").startswith("gs://bucket/models: lies in Cloud Storage")
 
 
 # A running listener
