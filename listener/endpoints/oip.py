@@ -106,7 +106,7 @@ class Oip:
         headers = lowered(request)
         with self._gate.enter():
             checked = oip.request(await request.read(), headers)
-            return response(await infer(self._loaded().relay, *chosen_by_path(request), checked, headers))
+            return response(await infer(self._loaded(), *chosen_by_path(request), checked, headers))
 
     async def generate(self, request: web.Request) -> web.StreamResponse:
         with self._gate.enter():
@@ -126,7 +126,8 @@ class Oip:
     async def redirect(self, request: web.Request) -> web.StreamResponse:
         """A request with `X-Vertex-Ai-Triton-Redirect` on the predict route."""
         method, path = vertex_triton.redirected(request.method, request.headers[REDIRECT])
-        relay = self._loaded().relay
+        serving = self._loaded()
+        relay = serving.relay
         if path == "/metrics":
             return response(await self._told(relay.metrics()))
         if method == "GET":
@@ -136,7 +137,7 @@ class Oip:
             body = await request.read()
             if path.endswith("/infer"):
                 model, version = vertex_triton.model_of(path)
-                return response(await infer(relay, model, version, oip.request(body, headers), headers))
+                return response(await infer(serving, model, version, oip.request(body, headers), headers))
             return response(passed(await relay.post(path, oip.checked(body).body, {})))
 
 
