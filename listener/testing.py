@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ from aiohttp import web
 from numpy.typing import NDArray
 from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor
 
-from listener import app, settings
-from listener.tensors import NUMPY
+from listener import app, bf16, settings
+from listener.tensors import NUMPY, PAD
 
 Tensors = dict[str, NDArray[Any]]
 _HEADER_LENGTH = "Inference-Header-Content-Length"
@@ -38,6 +38,10 @@ class FakeModel:
         run: from the inputs, batch dimension included, to the outputs.
         max_batch_size: 0 = without batching.
         ready: answer of its readiness check.
+        labels: names of the classes, by output.
+        optional: inputs that requests may leave out.
+        ragged: inputs whose rows may differ in shape.
+        pad: the configuration's `listener_pad`.
     """
 
     inputs: Mapping[str, tuple[str, list[int]]]
@@ -45,14 +49,25 @@ class FakeModel:
     run: Callable[[Tensors], Tensors]
     max_batch_size: int = 64
     ready: bool = True
+    labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    optional: Collection[str] = ()
+    ragged: Collection[str] = ()
+    pad: str | None = None
 
     def config(self, name: str) -> dict[str, Any]:
         """Triton's ModelConfig."""
         return {
             "name": name,
             "max_batch_size": self.max_batch_size,
-            "input": [_entry(key, *tensor) for key, tensor in self.inputs.items()],
-            "output": [_entry(key, *tensor) for key, tensor in self.outputs.items()],
+            "input": [
+                {**_entry(key, *tensor), "optional": key in self.optional, "allow_ragged_batch": key in self.ragged}
+                for key, tensor in self.inputs.items()
+            ],
+            "output": [
+                {**_entry(key, *tensor), "label_filename": "labels.txt" if key in self.labels else ""}
+                for key, tensor in self.outputs.items()
+            ],
+            "parameters": {} if self.pad is None else {PAD: {"string_value": self.pad}},
         }
 
 
@@ -104,8 +119,9 @@ class FakeTriton:
 
     async def _infer(self, request: web.Request) -> web.Response:
         model = self.models[request.match_info["name"]]
-        inputs = _decode(await request.read(), int(request.headers[_HEADER_LENGTH]))
-        self.batches.append(len(next(iter(inputs.values()))))
+        body, length = await request.read(), int(request.headers[_HEADER_LENGTH])
+        said, inputs = orjson.loads(body[:length]), _decode(body, length)
+        self.batches.append(len(next(iter(inputs.values()))) if inputs else 1)
         await asyncio.sleep(self.delay)
         if self.fail_with is not None:
             return web.json_response({"error": "the fake was told to fail"}, status=self.fail_with)
@@ -113,7 +129,8 @@ class FakeTriton:
             outputs = model.run(inputs)
         except ValueError as error:
             return web.json_response({"error": str(error)}, status=400)
-        body, header_length = _encode(request.match_info["name"], outputs, model)
+        counts = {entry["name"]: entry["parameters"].get("classification", 0) for entry in said.get("outputs", ())}
+        body, header_length = _encode(request.match_info["name"], outputs, model, counts)
         return web.Response(body=body, headers={_HEADER_LENGTH: str(header_length)})
 
 
@@ -175,19 +192,39 @@ def _decode(body: bytes, header_length: int) -> Tensors:
         raw, offset = body[offset : offset + size], offset + size
         if entry["datatype"] == "BYTES":
             flat: NDArray[Any] = deserialize_bytes_tensor(raw)
+        elif entry["datatype"] == "BF16":
+            flat = bf16.unpacked(np.frombuffer(raw, np.uint16))
         else:
             flat = np.frombuffer(raw, NUMPY[entry["datatype"]])
         tensors[entry["name"]] = flat.reshape(entry["shape"])
     return tensors
 
 
-def _encode(model_name: str, outputs: Tensors, model: FakeModel) -> tuple[bytes, int]:
+def _encode(model_name: str, outputs: Tensors, model: FakeModel, counts: Mapping[str, int]) -> tuple[bytes, int]:
     entries, blobs = [], []
     for name, array in outputs.items():
         datatype = model.outputs[name][0]
-        raw = serialize_byte_tensor(array).item() if datatype == "BYTES" else array.astype(NUMPY[datatype]).tobytes()
+        if counts.get(name):
+            datatype, array = "BYTES", _classes(array, model.labels[name], counts[name], model.max_batch_size > 0)
+        raw = _contents(array, datatype)
         blobs.append(raw)
         parameters = {"binary_data_size": len(raw)}
         entries.append({"name": name, "datatype": datatype, "shape": list(array.shape), "parameters": parameters})
     header = orjson.dumps({"model_name": model_name, "model_version": "1", "outputs": entries})
     return b"".join([header, *blobs]), len(header)
+
+
+def _contents(array: NDArray[Any], datatype: str) -> bytes:
+    if datatype == "BYTES":
+        return bytes(serialize_byte_tensor(array).item()) if array.size else b""
+    made = array.astype(NUMPY[datatype])
+    return (bf16.packed(made) if datatype == "BF16" else made).tobytes()
+
+
+def _classes(array: NDArray[Any], labels: Sequence[str], count: int, batches: bool) -> NDArray[Any]:
+    """The best of each row, in Triton's words."""
+    rows = array.reshape(len(array) if batches else 1, -1)
+    best = np.argsort(-rows, axis=1, kind="stable")[:, :count]
+    said = [[f"{row[i]:f}:{i}:{labels[i]}".encode() for i in places] for row, places in zip(rows, best, strict=True)]
+    made = np.array(said, np.object_)
+    return made if batches else made[0]

@@ -19,6 +19,9 @@ from listener.errors import BadRequest
 
 #: The largest that Triton's parser stands; beyond it some versions end.
 _INT32 = 2**31 - 1
+#: Brackets that cannot be nested too deeply. Triton 2.51 reads JSON by recursion, and dies of 100,000 levels; the
+#: reader here stops at 1024.
+_SHALLOW = 1000
 _NUMBER = re.compile(r"[0-9]+", re.ASCII)
 
 
@@ -92,15 +95,16 @@ def parameters(request: Infer) -> Mapping[str, Json]:
 
 
 def checked(body: bytes, length: int | None = None) -> Infer:
-    """The request, without a way into shared memory: a client could name regions that are ours.
+    """The request, without what must not reach Triton: shared memory, whose regions are ours, and nesting that ends it.
 
     What had to be looked into is written anew, so that Triton reads what was looked at.
 
     Raises:
-        BadRequest: it names shared memory, or is not JSON where that had to be known.
+        BadRequest: it names shared memory, or, where that had to be looked for, is not JSON or deeper than 1024 levels.
     """
     header = body if length is None else body[:length]
-    if b"shared_memory" not in header and b"\\u" not in header:
+    deep = header.count(b"[") + header.count(b"{") > _SHALLOW
+    if b"shared_memory" not in header and b"\\u" not in header and not deep:
         return Infer(body, length)
     try:
         document = orjson.loads(header)

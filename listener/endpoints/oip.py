@@ -76,7 +76,7 @@ class Oip:
         return response(passed(await self._loaded().relay.get("/v2/models/stats")))
 
     async def index(self, request: web.Request) -> web.StreamResponse:
-        body = await request.read()
+        body = oip.checked(await request.read()).body
         return response(passed(await self._loaded().relay.post("/v2/repository/index", body, {})))
 
     def _asking(self, end: str) -> Endpoint:
@@ -94,12 +94,13 @@ class Oip:
 
     async def generate(self, request: web.Request) -> web.StreamResponse:
         with self._gate.enter():
-            body = await request.read()
+            body = oip.checked(await request.read()).body
             return response(passed(await self._loaded().relay.post(f"{_path(request)}/generate", body, {})))
 
     async def generate_stream(self, request: web.Request) -> web.StreamResponse:
         async def pieces(permit: Permit) -> AsyncGenerator[bytes, None]:
-            source = from_triton(self._loaded().relay, f"{_path(request)}/generate_stream", await request.read())
+            body = oip.checked(await request.read()).body
+            source = from_triton(self._loaded().relay, f"{_path(request)}/generate_stream", body)
             async with aclosing(source):
                 async for piece in source:
                     yield piece
@@ -120,7 +121,7 @@ class Oip:
             if path.endswith("/infer"):
                 model, version = vertex_triton.model_of(path)
                 return response(await infer(relay, model, version, oip.request(body, headers), headers))
-            return response(passed(await relay.post(path, body, {})))
+            return response(passed(await relay.post(path, oip.checked(body).body, {})))
 
 
 def _path(request: web.Request) -> str:

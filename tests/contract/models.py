@@ -16,6 +16,8 @@ _CODE = Path(__file__).with_name("python_models.py")
 
 #: Of requests that name no model: LISTENER_DEFAULT_MODEL of a container that serves this repository.
 DEFAULT = "identity_fp32"
+#: Takes and gives a tensor of every datatype.
+EVERYTHING = "everything"
 
 #: Triton's names of the datatypes.
 DATATYPES = (
@@ -109,6 +111,11 @@ _LENGTH = (Tensor("LENGTH", "INT32", (1,)), Tensor("SUM", "FP32", (1,)))
 
 MODELS: dict[str, Model] = {
     **{f"identity_{datatype.lower()}": _identity(datatype) for datatype in DATATYPES},
+    EVERYTHING: Model(
+        "Everything",
+        tuple(Tensor(datatype, datatype, (-1, -1, -1)) for datatype in DATATYPES),
+        tuple(Tensor(f"{datatype}_OUT", datatype, (-1, -1, -1)) for datatype in DATATYPES),
+    ),
     # two inputs, two outputs
     "add_sub": Model("AddSub", _AB, (Tensor("SUM", "INT32", (4,)), Tensor("DIFFERENCE", "INT32", (4,)))),
     # fixed and variable dimensions, each with a batch, and a whole tensor without one

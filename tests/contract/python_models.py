@@ -54,7 +54,7 @@ def given(request: Any, name: str) -> Any:
 
 def texts(array: Any) -> list[str]:
     """Every element of a BYTES array, flat, as text."""
-    return [item.decode() for item in array.reshape(-1)]
+    return [item.decode(errors="replace") for item in array.reshape(-1)]
 
 
 def objects(items: list[bytes], shape: tuple[int, ...]) -> Any:
@@ -77,6 +77,19 @@ class Untouched(PerRequest):
     def execute(self, requests: list[Any]) -> list[Any]:
         tensors = [pb.get_input_tensor_by_name(request, "X") for request in requests]
         return [pb.InferenceResponse([pb.Tensor.from_dlpack("Y", tensor.to_dlpack())]) for tensor in tensors]
+
+
+class Everything(PerRequest):
+    """Gives back each input."""
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        return [pb.InferenceResponse([self._same(tensor) for tensor in request.inputs()]) for request in requests]
+
+    def _same(self, tensor: Any) -> Any:
+        name = f"{tensor.name()}_OUT"
+        if tensor.name() == "BF16":
+            return pb.Tensor.from_dlpack(name, tensor.to_dlpack())
+        return pb.Tensor(name, tensor.as_numpy())
 
 
 class AddSub(PerRequest):

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from listener import service
 from listener.cli import cli
 from listener.tools import checks
 from tests.tools.tiny_service import Tiny, onnx_file
@@ -58,6 +59,42 @@ def test_a_route_without_model(tiny: Tiny) -> None:
     place = f"{tiny.yaml}:4: routes.other.model"
     hint = "did you mean 'tiny'? Found are tiny"
     assert checks.run(tiny.folder) == [f"{place}: no model 'tinny' in {tiny.repository}; {hint}"]
+
+
+@pytest.mark.parametrize("yaml", ["default: tinny\nroutes:\n  tiny: {}\n", "default: tinny\n"], ids=["routes", "none"])
+def test_a_default_that_is_neither_route_nor_model(tiny: Tiny, yaml: str) -> None:
+    tiny.yaml.write_text(yaml)
+    hint = "did you mean 'tiny'? Found are tiny"
+    assert checks.run(tiny.folder) == [
+        f"{tiny.yaml}: the default 'tinny' is neither a route nor a model in {tiny.repository}; {hint}"
+    ]
+
+
+@pytest.mark.parametrize("yaml", ["default: tiny\nroutes: {a: {model: tiny}}\n", "default: tiny\n", ""])
+def test_a_default_that_is_a_model(tiny: Tiny, yaml: str) -> None:
+    tiny.yaml.write_text(yaml)
+    assert checks.run(tiny.folder) == []
+
+
+def test_a_repository_alone(tiny: Tiny) -> None:
+    tiny.yaml.unlink()
+    assert checks.of(lambda: service.bare(tiny.repository, "tiny")) == []
+    (mistake,) = checks.of(lambda: service.bare(tiny.repository, "huge"))
+    assert mistake == f"the default 'huge' is neither a route nor a model in {tiny.repository}; found are tiny"
+
+
+def test_the_command_checks_what_the_settings_name(tiny: Tiny, tmp_path: Path) -> None:
+    def check(*arguments: str, **env: str) -> tuple[int, str]:
+        done = CliRunner().invoke(cli, ["check", *arguments], env=env)
+        return done.exit_code, done.output.partition("\n")[0]
+
+    tiny.yaml.unlink()
+    assert check("--repository", str(tiny.repository)) == (0, "everything is in order")
+    assert check("--repository", str(tiny.repository), "--default-model", "huge")[0] == 1
+    assert check(AIP_STORAGE_URI="gs://bucket/m") == (
+        1,
+        "gs://bucket/m: lies in Cloud Storage; name a folder on this machine with --repository",
+    )
 
 
 def test_a_route_in_an_empty_repository(tiny: Tiny) -> None:
