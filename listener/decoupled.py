@@ -6,6 +6,7 @@ response is one as it comes. docs/reference/contract.md, "Streaming".
 
 from __future__ import annotations
 
+import asyncio
 import urllib.parse
 from collections.abc import Mapping
 from typing import Any
