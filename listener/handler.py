@@ -114,26 +114,29 @@ class Handler:
             ListenerError: from the model.
         """
         model = self.models[self.model]
-        context = call.context
+        model, context = self.models[self.model], call.context
         if context.version:
             model = model.at(context.version)
-        spec = model.spec
+        spec, unchanged = model.spec, self._postprocess.is_default
         if self._preprocess.is_default:
-            if type(call.instances) is Columns and spec.max_batch_size == 0:
-                reply = await self.predict(Call([call.instances.value], context))
-                return Reply(reply.predictions, whole=True)
             if context.media_type:
                 _check_media_type(context.media_type, spec)
-        parameters = context.parameters
-        classes = top_k(parameters, spec) if parameters and self._postprocess.is_default else 0
+            if type(call.instances) is Columns and not spec.max_batch_size:  # they are the tensors
+                reply = await self.predict(Call([call.instances.value], context))
+                return Reply(reply.predictions, whole=True)
+        classes = top_k(context.parameters, spec) if context.parameters and unchanged else 0
+        found: list[Batch] = []
         if self._preprocess.is_default and (batch := self._plain_batch(call, spec)) is not None:
-            return await self._after([], [await model.infer_checked(batch, classes)], call, spec, classes)
-        found = await self._before(call, spec)
-        try:
-            answers = await model.infer_batches([one.arrays for one in found], context.deadline, classes)
-        except TensorError as error:
-            raise failed(self._name, "preprocess", error, context) from error
-        return await self._after(found, answers, call, spec, classes)
+            answers = [await model.infer_checked(batch, classes)]
+        else:
+            found = await self._before(call, spec)
+            try:
+                answers = await model.infer_batches([one.arrays for one in found], context.deadline, classes)
+            except TensorError as error:
+                raise failed(self._name, "preprocess", error, context) from error
+        if unchanged and not classes and len(answers) == 1 and (array := plain_output(answers[0], spec)) is not None:
+            return Reply(array)
+        return Reply(await self._after(found, answers, call, spec, classes))
 
     def _plain_batch(self, call: Call, spec: ModelSpec) -> dict[str, NDArray[Any]] | None:
         """The usual request to a model without a handler: numbers, all of one shape."""
@@ -173,15 +176,13 @@ class Handler:
 
     async def _after(
         self, found: Sequence[Batch], answers: Sequence[Sequence[Arrays]], call: Call, spec: ModelSpec, classes: int
-    ) -> Reply:
+    ) -> list[Json]:
         """The predictions out of the answers to each batch."""
-        if not self._postprocess.is_default:
-            rows = batches.in_order(found, [rows_of(parts, spec) for parts in answers])
-            return Reply(await self._postprocess.each(rows, call.context, self._pool))
-        if len(answers) == 1 and not classes and (array := plain_output(answers[0], spec)) is not None:
-            return Reply(array)
-        made = await self._pool.run(partial(_predictions, answers, spec, classes > 0))
-        return Reply(batches.in_order(found, made))
+        if self._postprocess.is_default:
+            made = await self._pool.run(partial(_predictions, answers, spec, classes > 0))
+            return batches.in_order(found, made)
+        rows = batches.in_order(found, [rows_of(parts, spec) for parts in answers])
+        return await self._postprocess.each(rows, call.context, self._pool)
 
     def bind(self, name: str, model: str, models: Mapping[str, Model], pool: Pool) -> None:
         """Hands the handler its collaborators. Called by the listener, or by a test.
