@@ -23,6 +23,7 @@ from listener import middleware, routing
 from listener.artifacts import choice
 from listener.endpoints import pages
 from listener.endpoints import predict as endpoint
+from listener.endpoints.description import Description
 from listener.endpoints.oip import Oip
 from listener.endpoints.serving import Serving
 from listener.endpoints.stream import PredictStream
@@ -138,7 +139,7 @@ def make(listener: Listener) -> web.Application:
         stream=PredictStream(gate, loaded),
         oip=Oip(gate, loaded, listener.missing),
         v1=V1(loaded),
-        openapi=pages.root,
+        openapi=Description(loaded, listener.settings.predict_route, listener.settings.health_route),
     )
     routing.add(app, listener.settings, ends)
     app.cleanup_ctx.append(listener.lifetime)

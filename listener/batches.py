@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from listener.call import Arrays, Json
-from listener.rows import stack
 from listener.tensors import PAD, ModelSpec, TensorError, TensorSpec, as_array, cast, dims, fits
 from listener.values import as_batch, from_instance, from_json
 
@@ -48,13 +47,10 @@ def of_json(instances: Sequence[Json], spec: ModelSpec) -> list[Batch]:
     """
     if (whole := as_batch(instances, spec)) is not None:
         return [Batch(range(len(instances)), whole)]
-    rows = []
-    for index, instance in enumerate(instances):
-        try:
-            rows.append(from_instance(instance, spec))
-        except TensorError as error:
-            raise TensorError(str(error), index) from None
-    return of_rows(rows, spec)
+    forms: dict[Any, list[int]] = {}
+    for place, instance in enumerate(instances):
+        forms.setdefault(_form(instance), []).append(place)
+    return _grouped(sorted(_read(instances, forms.values(), spec), key=lambda block: block.places[0]), spec)
 
 
 def of_rows(rows: Sequence[Mapping[str, Any]], spec: ModelSpec) -> list[Batch]:
@@ -63,17 +59,8 @@ def of_rows(rows: Sequence[Mapping[str, Any]], spec: ModelSpec) -> list[Batch]:
     Raises:
         TensorError: an instance differs from the first in what the model does not allow; `args[1]` is its index.
     """
-    made = [{name: as_array(array) for name, array in row.items()} for row in rows]
-    if spec.pad is not None and spec.max_batch_size:
-        made = _padded(made, spec)
-    groups: dict[Any, list[int]] = {}
-    firsts: dict[str, tuple[int, tuple[int, ...]]] = {}
-    for index, row in enumerate(made):
-        kind = frozenset((name, array.shape) for name, array in row.items())
-        if kind not in groups and spec.max_batch_size:
-            _check_beside(row, index, made[0], firsts, spec)
-        groups.setdefault(kind if row else index, []).append(index)
-    return [Batch(places, stack([made[place] for place in places])) for places in groups.values()]
+    named = [{name: as_array(array)[np.newaxis] for name, array in row.items()} for row in rows]
+    return _grouped([Batch([index], arrays) for index, arrays in enumerate(named)], spec)
 
 
 def in_order(batches: Sequence[Batch], results: Sequence[Sequence[T]]) -> list[T]:
@@ -88,19 +75,96 @@ def in_order(batches: Sequence[Batch], results: Sequence[Sequence[T]]) -> list[T
     return [found[place] for place in range(len(found))]
 
 
-def _check_beside(
-    row: Arrays, index: int, first: Arrays, firsts: dict[str, tuple[int, tuple[int, ...]]], spec: ModelSpec
-) -> None:
-    """Whether a row may differ as it does from the first one, and from the first that has the same tensor."""
-    known = {tensor.name: tensor for tensor in spec.inputs}
-    if any(name not in known or not known[name].optional for name in row.keys() ^ first.keys()):
-        raise TensorError(f"gives the tensors {_quoted(row)} where instances[0] gives {_quoted(first)}", index)
-    for name, array in row.items():
-        place, wanted = firsts.setdefault(name, (index, array.shape))
-        may_differ = name in known and known[name].ragged and fits(array.shape, known[name].shape)
-        if array.shape != wanted and not may_differ:
-            told = f"{name!r} has shape {dims(array.shape)} where instances[{place}] has {dims(wanted)}"
-            raise TensorError(told, index)
+def _form(instance: Json) -> Any:
+    """What instances have in common that can be read together, if they are in order."""
+    if isinstance(instance, dict):
+        return tuple([(name, _lengths(value)) for name, value in instance.items()])
+    return _lengths(instance)
+
+
+def _lengths(value: Json) -> tuple[int, ...]:
+    """Of the first of the lists on each level, and of bytes in the last."""
+    lengths = []
+    while isinstance(value, list):
+        lengths.append(len(value))
+        value = value[0] if value else None
+    return (*lengths, -1, len(value)) if isinstance(value, bytes) else tuple(lengths)
+
+
+def _read(instances: Sequence[Json], forms: Iterable[Sequence[int]], spec: ModelSpec) -> list[Batch]:
+    """Instances by the places of those of one form, which come in the order of the first of each.
+
+    Raises:
+        TensorError: of the first instance that is wrong.
+    """
+    blocks: list[Batch] = []
+    wrong: TensorError | None = None
+    for places in forms:
+        if wrong is not None and places[0] > wrong.args[1]:
+            break
+        try:
+            blocks += _blocks(instances, places, spec)
+        except TensorError as error:
+            if wrong is None or error.args[1] < wrong.args[1]:
+                wrong = error
+    if wrong is not None:
+        raise wrong
+    return blocks
+
+
+def _blocks(instances: Sequence[Json], places: Sequence[int], spec: ModelSpec) -> list[Batch]:
+    """Instances of one form in as few pieces as can be read at once: halves where the whole cannot be.
+
+    So one that is wrong among a hundred thousand is found in the time that a few hundred thousand take.
+    """
+    chosen = [instances[place] for place in places]
+    if (whole := as_batch(chosen, spec)) is not None:
+        return [Batch(places, whole)]
+    if len(places) > 1:
+        half = len(places) // 2
+        return _blocks(instances, places[:half], spec) + _blocks(instances, places[half:], spec)
+    try:
+        arrays = from_instance(chosen[0], spec)
+    except TensorError as error:
+        raise TensorError(str(error), places[0]) from None
+    return [Batch(places, {name: array[np.newaxis] for name, array in arrays.items()})]
+
+
+def _grouped(blocks: Sequence[Batch], spec: ModelSpec) -> list[Batch]:
+    """Blocks that are alike joined into batches."""
+    if len(blocks) == 1:
+        return [blocks[0]]
+    if spec.pad is not None and spec.max_batch_size:
+        blocks = _padded(blocks, spec)
+    groups: dict[Any, list[Batch]] = {}
+    firsts: dict[str, tuple[int, tuple[int, ...]]] = {}
+    for block in blocks:
+        kind = frozenset((name, array.shape[1:]) for name, array in block.arrays.items())
+        if kind not in groups and spec.max_batch_size:
+            _check_beside(block, blocks[0].arrays, firsts, spec)
+        groups.setdefault(kind or block.places[0], []).append(block)
+    return [_joined(group) for group in groups.values()]
+
+
+def _joined(blocks: Sequence[Batch]) -> Batch:
+    if len(blocks) == 1:
+        return blocks[0]
+    places = [place for block in blocks for place in block.places]
+    return Batch(places, {name: np.concatenate([block.arrays[name] for block in blocks]) for name in blocks[0].arrays})
+
+
+def _check_beside(block: Batch, first: Arrays, firsts: dict[str, tuple[int, tuple[int, ...]]], spec: ModelSpec) -> None:
+    """Whether rows may differ as they do from the first one, and from the first that has the same tensor."""
+    known, given = {tensor.name: tensor for tensor in spec.inputs}, block.arrays
+    if any(name not in known or not known[name].optional for name in given.keys() ^ first.keys()):
+        told = f"gives the tensors {_quoted(given)} where instances[0] gives {_quoted(first)}"
+        raise TensorError(told, block.places[0])
+    for name, array in given.items():
+        shape = array.shape[1:]
+        place, wanted = firsts.setdefault(name, (block.places[0], shape))
+        if shape != wanted and not (name in known and known[name].ragged and fits(shape, known[name].shape)):
+            told = f"{name!r} has shape {dims(shape)} where instances[{place}] has {dims(wanted)}"
+            raise TensorError(told, block.places[0])
 
 
 # Padding
@@ -130,30 +194,36 @@ def _pad_of(text: str, tensor: TensorSpec) -> NDArray[Any]:
         raise TensorError(f"the parameter {PAD} is {text!r}, which cannot fill up {where}") from None
 
 
-def _padded(rows: Sequence[Arrays], spec: ModelSpec) -> list[dict[str, NDArray[Any]]]:
+def _padded(blocks: Sequence[Batch], spec: ModelSpec) -> list[Batch]:
     """The same rows, in each input of a variable size as long as the longest."""
-    made = [dict(row) for row in rows]
+    made = [Batch(block.places, dict(block.arrays)) for block in blocks]
     tensors = {tensor.name: tensor for tensor in spec.inputs}
     for name, pad in padding(spec).items():
-        holders = [row for row in made if name in row]
-        shapes = {row[name].shape for row in holders}
+        holders = [block for block in made if name in block.arrays]
+        shapes = {block.arrays[name].shape[1:] for block in holders}
         if len(shapes) < 2 or not all(fits(shape, tensors[name].shape) for shape in shapes):
             continue
         shape = tuple(map(max, zip(*shapes, strict=True)))
-        width = pad.dtype.itemsize if pad.dtype.kind != "O" else len(pad[()]) + 4
-        if (nbytes := len(holders) * math.prod(shape) * width) > _PADDED:
-            longest = max(range(len(made)), key=lambda index: made[index][name].size if name in made[index] else -1)
-            taken = f"would take {nbytes >> 20} MiB where {_PADDED >> 20} are allowed"
-            raise TensorError(f"input {name!r}: {len(holders)} rows padded to {dims(shape)} {taken}", longest)
-        for row in holders:
-            row[name] = _filled(cast(row[name], tensors[name]), shape, pad)
+        _check_room(name, holders, shape, pad)
+        for block in holders:
+            block.arrays[name] = _filled(cast(block.arrays[name], tensors[name]), shape, pad)
     return made
 
 
+def _check_room(name: str, holders: Sequence[Batch], shape: tuple[int, ...], pad: NDArray[Any]) -> None:
+    rows = sum(len(block.places) for block in holders)
+    width = pad.dtype.itemsize if pad.dtype.kind != "O" else len(pad[()]) + 4
+    if (nbytes := rows * math.prod(shape) * width) > _PADDED:
+        longest = max(holders, key=lambda block: math.prod(block.arrays[name].shape[1:]))
+        taken = f"would take {nbytes >> 20} MiB where {_PADDED >> 20} are allowed"
+        raise TensorError(f"input {name!r}: {rows} rows padded to {dims(shape)} {taken}", longest.places[0])
+
+
 def _filled(array: NDArray[Any], shape: tuple[int, ...], pad: NDArray[Any]) -> NDArray[Any]:
-    made = np.empty(shape, pad.dtype)
+    """Rows in a larger shape, and the rest of it."""
+    made = np.empty((len(array), *shape), pad.dtype)
     made[...] = pad
-    made[tuple(slice(size) for size in array.shape)] = array
+    made[tuple(map(slice, array.shape))] = array
     return made
 
 

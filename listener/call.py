@@ -95,19 +95,21 @@ class Columns(Sequence[Json]):
 
     Args:
         value: a list with an element for each row, or such lists by input name.
-        rows: what they make.
+        rows: makes them when somebody looks; raises where these are no columns of one length, which the tensors of a
+            model that does not batch need not be.
 
     Attributes:
         value: as it came; the whole tensors, for a model that does not batch.
     """
 
-    __slots__ = ("_rows", "value")
+    __slots__ = ("_make", "_rows", "value")
 
-    def __init__(self, value: Json, rows: list[Json]) -> None:
-        self.value, self._rows = value, rows
+    def __init__(self, value: Json, rows: Callable[[], list[Json]]) -> None:
+        self.value, self._make = value, rows
+        self._rows: list[Json] | None = None
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.as_list())
 
     @overload
     def __getitem__(self, index: int) -> Json: ...
@@ -116,7 +118,44 @@ class Columns(Sequence[Json]):
     def __getitem__(self, index: slice) -> list[Json]: ...
 
     def __getitem__(self, index: int | slice) -> Json:
-        return self._rows[index]
+        return self.as_list()[index]
+
+    def as_list(self) -> list[Json]:
+        """The rows."""
+        if self._rows is None:
+            self._rows = self._make()
+        return self._rows
+
+
+class Rows(Sequence[Json]):
+    """Instances that came as one array: each is a view without its leading dimension, made when somebody looks.
+
+    Attributes:
+        array: with a leading dimension of at least 1.
+    """
+
+    __slots__ = ("array",)
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self.array = array
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    @overload
+    def __getitem__(self, index: int) -> Json: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Json]: ...
+
+    def __getitem__(self, index: int | slice) -> Json:
+        if isinstance(index, slice):
+            return [self.array[at, ...] for at in range(*index.indices(len(self)))]
+        return self.array[index, ...]
+
+    def as_list(self) -> list[Json]:
+        """The views."""
+        return self[:]
 
 
 class Call(NamedTuple):
@@ -134,7 +173,7 @@ class Call(NamedTuple):
 
     def plain(self) -> Call:
         """The same where the instances are a list, and none of them a view of the body."""
-        if isinstance(self.instances, Numbers):
+        if isinstance(self.instances, Numbers | Columns | Rows):
             return Call(self.instances.as_list(), self.context, self.booleans)
         if not any(isinstance(instance, memoryview) for instance in self.instances):
             return self

@@ -1,4 +1,4 @@
-"""The command line: `listener up|serve|triton|health|predict|check|settings`.
+"""The command line: `listener up|serve|triton|health|predict|check|schema|settings`.
 
 Options that are settings come from the table in `settings.py`, with its help text; each is an environment variable too.
 """
@@ -174,6 +174,33 @@ def check(**given: Any) -> None:
         click.echo(f"{len(mistakes)} mistake{'s' if len(mistakes) > 1 else ''}", err=True)
         sys.exit(1)
     click.echo("everything is in order")
+
+
+@cli.command()
+@options(*_PLACE)
+@click.option("--url", help="A listener that runs, such as http://127.0.0.1:8080, instead of files.")
+@click.option("--model", metavar="NAME", help="A route or a model; default: what a request gets that names none.")
+@click.option("--out", metavar="DIR", help="Write three files there, instead of printing.")
+@click.option("--timeout", "seconds", default=10.0, show_default=True, help="Seconds to wait for --url.")
+def schema(url: str | None, model: str | None, out: str | None, seconds: float, **given: Any) -> None:
+    """Describe one instance, the parameters and one prediction, for Vertex's predictSchemata.
+
+    Three Schema Objects of OpenAPI 3.0.2 in YAML: instance.yaml, parameters.yaml and prediction.yaml. They come from
+    what the handler declares, else from the model's configuration or ONNX file.
+    """
+    from listener.tools import schema as schemata
+
+    if url is None:
+        found = schemata.of_service(choice.local(settings_table.read(**given)), model)
+    elif any(value is not None for value in given.values()):
+        raise click.UsageError("--url asks a listener that runs, which has its own service and repository")
+    else:
+        found = schemata.of_listener(url, model, seconds)
+    if out is None:
+        click.echo(schemata.stream(found), nl=False)
+        return
+    schemata.write(found, Path(out))
+    click.echo(schemata.next_step(Path(out)))
 
 
 @cli.command("settings")

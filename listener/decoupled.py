@@ -11,6 +11,7 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import orjson
 
 from listener.call import Call, Context, Json, Reply
@@ -20,8 +21,10 @@ from listener.triton.client import refusal
 from listener.triton.events import Events
 from listener.triton.relay import Relay, Stream
 
-#: What Triton says in an event beside the outputs.
-_BESIDE = frozenset({"model_name", "model_version", "id", "sequence_id", "sequence_start", "sequence_end"})
+#: Triton's own JSON reader stops here too.
+_MAX_DEPTH = 100
+#: Instances of one request that are with Triton at a time; each has a connection of its own.
+_AT_ONCE = 8
 #: What `parameters` says to the listener, and not to the model.
 CHOICE = frozenset({"model", "version", "top_k"})
 
@@ -35,8 +38,14 @@ def generate_path(model: str, version: str = "", stream: bool = True) -> str:
 def generate_body(call: Call, index: int, spec: ModelSpec) -> bytes:
     """One instance as the generate extension has it: inputs by name, and parameters beside them.
 
+    Args:
+        call: a plain one.
+        index: of the instance.
+        spec: of the model.
+
     Raises:
         InstanceError: an input that the model does not have, or bytes that JSON has no word for.
+        BadRequest: the parameters are nested too deeply.
     """
     instance = call.instances[index]
     if not isinstance(instance, dict):
@@ -45,8 +54,8 @@ def generate_body(call: Call, index: int, spec: ModelSpec) -> bytes:
         instance = {spec.only_input.name: instance}
     if unknown := sorted(instance.keys() - {tensor.name for tensor in spec.inputs}):
         raise InstanceError(f"unknown input {unknown[0]!r} of model {spec.name!r}", index)
-    said: dict[str, Json] = {name: _as_text(value, name, index) for name, value in instance.items()}
-    return orjson.dumps({**said, "parameters": without_choice(call.context.parameters)})
+    said: dict[str, Json] = {name: _as_text(value, name, index, 0) for name, value in instance.items()}
+    return _written({**said, "parameters": without_choice(call.context.parameters)})
 
 
 def without_choice(parameters: Mapping[str, Json]) -> dict[str, Json]:
@@ -54,15 +63,29 @@ def without_choice(parameters: Mapping[str, Json]) -> dict[str, Json]:
     return {name: value for name, value in parameters.items() if name not in CHOICE}
 
 
-def _as_text(value: Json, name: str, index: int) -> Json:
+def _as_text(value: Json, name: str, index: int, depth: int) -> Json:
+    """An input with text wherever there are bytes, and lists in place of an array."""
+    if depth > _MAX_DEPTH:
+        raise InstanceError(f"input {name!r} is nested deeper than {_MAX_DEPTH} levels", index)
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
     if isinstance(value, list):
-        return [_as_text(item, name, index) for item in value]
+        return [_as_text(item, name, index, depth + 1) for item in value]
+    if isinstance(value, dict):
+        return {key: _as_text(item, name, index, depth + 1) for key, item in value.items()}
     if not isinstance(value, bytes):
         return value
     try:
         return value.decode()
     except UnicodeDecodeError:
         raise InstanceError(f"input {name!r} is no UTF-8, which this model's requests have to be", index) from None
+
+
+def _written(said: Mapping[str, Json]) -> bytes:
+    try:
+        return orjson.dumps(said)
+    except TypeError as error:  # it reads more levels than it writes
+        raise BadRequest(f"the request cannot be passed on: {error}") from None
 
 
 async def collect(relay: Relay, call: Call, spec: ModelSpec) -> Reply:
@@ -72,9 +95,18 @@ async def collect(relay: Relay, call: Call, spec: ModelSpec) -> Reply:
         InstanceError: as `generate_body`.
         BadRequest, Unavailable, TritonFailed: as Triton answers.
     """
+    call, turns = call.plain(), asyncio.Semaphore(_AT_ONCE)
     bodies = [generate_body(call, index, spec) for index in range(len(call.instances))]
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_responses(relay, call.context, spec, body)) for body in bodies]
+
+    async def one(body: bytes) -> list[Json]:
+        async with turns:
+            return await _responses(relay, call.context, spec, body)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(body)) for body in bodies]
+    except BaseExceptionGroup as failures:  # the first one, which ended the others
+        raise failures.exceptions[0] from None
     return Reply([task.result() for task in tasks])
 
 
@@ -94,26 +126,30 @@ async def whole(stream: Stream) -> bytes:
 
 
 def _outputs(event: dict[str, Any], spec: ModelSpec) -> Json:
-    if "error" in event:
+    outputs = {tensor.name: event[tensor.name] for tensor in spec.outputs if tensor.name in event}
+    if "error" in event and "error" not in outputs:
         failed = TritonFailed(f"model {spec.name!r} failed in the middle of its answer")
         failed.add_note(str(event["error"]))
         raise failed
-    outputs = {name: value for name, value in event.items() if name not in _BESIDE}
     return next(iter(outputs.values())) if len(spec.outputs) == 1 and len(outputs) == 1 else outputs
 
 
 def only_one(call: Call) -> Call:
-    """The call, whose answer can be a stream.
+    """The call, plain, whose answer can be a stream.
 
     Raises:
         BadRequest: it has several instances.
     """
     if len(call.instances) != 1:
         raise BadRequest(f"a stream answers one instance, and the request has {len(call.instances)}")
-    return call
+    return call.plain()
 
 
 def passed_on(said: Mapping[str, Json]) -> bytes:
-    """A body of the generate extension as the model gets it: without the choice of a model."""
+    """A body of the generate extension as the model gets it: without the choice of a model.
+
+    Raises:
+        BadRequest: it is nested too deeply.
+    """
     parameters = said.get("parameters")
-    return orjson.dumps({**said, "parameters": without_choice(parameters)} if isinstance(parameters, dict) else said)
+    return _written({**said, "parameters": without_choice(parameters)} if isinstance(parameters, dict) else said)

@@ -56,7 +56,13 @@ class Permit:
             raise refusal from None
 
     def renew(self) -> None:
-        """The request's time begins anew: another piece of its answer has gone out."""
+        """The request's time begins anew: another piece of its answer has gone out.
+
+        Raises:
+            ListenerError: it has been ended before, and whoever makes the pieces did not heed that.
+        """
+        if self._refusal:
+            raise self._refusal
         self.deadline = self._gate.renew(self)
 
     def end(self, refusal: ListenerError) -> None:
@@ -74,10 +80,13 @@ class Gate:
     Args:
         limit: permits.
         timeout: seconds that a request has.
+
+    Attributes:
+        timeout: as above.
     """
 
     def __init__(self, limit: int, timeout: float) -> None:
-        self._limit, self._timeout = limit, timeout
+        self._limit, self.timeout = limit, timeout
         # in the order of their deadlines, as all have the same time; so one timer, for the first, does for all
         self._permits: dict[Permit, None] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -101,14 +110,14 @@ class Gate:
             raise Overloaded(f"{self._limit} requests are being worked on already")
         self._permits[permit] = None
         if self._timer is None:
-            self._timer = self.loop.call_later(self._timeout, self._end_the_late)
-        return time.monotonic() + self._timeout
+            self._timer = self.loop.call_later(self.timeout, self._end_the_late)
+        return time.monotonic() + self.timeout
 
     def renew(self, permit: Permit) -> float:
         """For `Permit` alone."""
         del self._permits[permit]  # to the end of the row
         self._permits[permit] = None
-        return time.monotonic() + self._timeout
+        return time.monotonic() + self.timeout
 
     def leave(self, permit: Permit) -> None:
         """For `Permit` alone."""

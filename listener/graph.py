@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from typing import Any, Protocol, TypeAlias
 
 from listener import decoupled
@@ -88,21 +89,25 @@ class Step:
         return path, decoupled.generate_body(decoupled.only_one(call), 0, self.handler.spec)
 
     async def stream(self, call: Call) -> AsyncGenerator[Json, None]:
-        """What a handler's generator yields, as it does; else one object with the predictions."""
+        """What a handler's generator yields, as it does; else one object with the predictions.
+
+        Raises:
+            BadRequest: there is a generator, and several instances.
+            ListenerError: as the handler has it.
+        """
         if not self.streams:
             reply = await self(call)
             yield {"predictions": reply.predictions}
             return
-        events: Any = self.handler.predict(call.plain())
+        events: Any = self.handler.predict(decoupled.only_one(call))
         try:
-            async for event in events:
-                yield event
+            async with aclosing(events):
+                async for event in events:
+                    yield event
         except BaseException as error:
-            if (told := blamed(error, self.name, "predict", call.context)) is error:
+            if (told := blamed(error, self.name, "predict", call.context, 0)) is error:
                 raise
             raise told from error
-        finally:
-            await events.aclose()
 
     async def _collected(self, call: Call) -> Reply:
         """A generator's events, as the prediction of each instance."""

@@ -62,11 +62,16 @@ class Handler:
         model: name of the model in the repository; listener.yaml's `model` overrides it.
         example: a valid instance (`{"b64": ...}` objects as `bytes`); it is sent through the handler before the service
             calls itself ready. None = nothing is sent.
+        instance_schema: what an instance is, as callers send it: a schema of OpenAPI 3.0, for /openapi.json and
+            `listener schema`. It checks nothing. None = not told.
+        prediction_schema: what a prediction is, likewise.
         models: every routed model by name.
     """
 
     model: str = ""
     example: Json = None
+    instance_schema: Mapping[str, Any] | None = None
+    prediction_schema: Mapping[str, Any] | None = None
     models: Mapping[str, Model]
     _name: str
     _pool: Pool

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from listener import bf16
 from listener.call import Arrays, Json
 from listener.errors import BadRequest
-from listener.tensors import NUMPY, ModelSpec, TensorSpec
+from listener.tensors import ModelSpec, TensorSpec
 
 #: The key of a request's `parameters` that asks for the best classes of a model's labelled outputs.
 TOP_K = "top_k"
@@ -69,7 +69,7 @@ def _rows(part: Arrays, spec: ModelSpec, classes: bool) -> list[Json]:
     known = {output.name: output for output in spec.outputs}
     named = {output.name for output in spec.classified} if classes else set()
     columns = {
-        name: _classes(array, known[name]) if name in named else _column(name, array, known.get(name))
+        name: _each(array.tolist(), _class) if name in named else column(name, array, known.get(name))
         for name, array in part.items()
     }
     if len(spec.outputs) < 2 and len(columns) == 1:
@@ -118,15 +118,23 @@ def _shortest_bf16() -> NDArray[np.float64]:
     return found
 
 
-def _column(name: str, array: NDArray[Any], tensor: TensorSpec | None) -> list[Json]:
-    """The values of one output, one for each row."""
+def column(name: str, array: NDArray[Any], tensor: TensorSpec | None) -> list[Json]:
+    """The values of one output, one for each row.
+
+    Args:
+        name: of the output.
+        array: with the batch dimension.
+        tensor: the output as the model's configuration has it, if it does.
+    """
     if array.dtype == np.object_:
         said = _in_base64 if name.endswith(_BINARY) else _text
-        return [_each(item, said) for item in array.tolist()]
+        texts: list[Json] = _each(array.tolist(), said)
+        return texts
     return list(printable(array, tensor.datatype if tensor else ""))
 
 
-def _each(value: Any, said: Callable[[Any], Json]) -> Json:
+def _each(value: Any, said: Callable[[Any], Json]) -> Any:
+    """The same lists with each item said."""
     return [_each(item, said) for item in value] if isinstance(value, list) else said(value)
 
 
@@ -145,12 +153,11 @@ def _in_base64(value: Any) -> Json:
     return {"b64": pybase64.b64encode(raw).decode()}
 
 
-def _classes(array: NDArray[Any], tensor: TensorSpec) -> list[Json]:
-    """Of one output whose values Triton has given as `score:index[:label]`, the best first."""
-    number = float if NUMPY[tensor.datatype].kind == "f" else int
-    return [[_class(item, number) for item in row] for row in array.tolist()]
-
-
-def _class(said: bytes, number: Callable[[bytes], float]) -> Json:
+def _class(said: bytes) -> Json:
+    """One class, which Triton says as `score:index[:label]`. Whole numbers stay such."""
     score, index, *label = said.split(b":", 2)
-    return {"label": _text(label[0]) if label else None, "index": int(index), "score": number(score)}
+    return {
+        "label": _text(label[0]) if label else None,
+        "index": int(index),
+        "score": int(score) if score.lstrip(b"-").isdigit() else float(score),
+    }

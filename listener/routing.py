@@ -20,7 +20,7 @@ from listener.endpoints.serving import Endpoint
 from listener.endpoints.stream import PredictStream
 from listener.endpoints.v1 import V1
 from listener.errors import UnknownPath, WrongMethod
-from listener.middleware import refuse_too_large
+from listener.middleware import refuse_too_large, refused
 from listener.settings import Settings
 
 #: In a name nothing that separates the parts of a path, or does not print.
@@ -114,7 +114,7 @@ def _whichever(ends: Endpoints, redirect: Endpoint | None) -> Endpoint:
 def _not_redirected(endpoint: Endpoint) -> Endpoint:
     async def checked(request: web.Request) -> web.StreamResponse:
         if REDIRECT in request.headers:
-            raise WrongMethod(f"a request with {REDIRECT} has to be POST")
+            return refused(request, WrongMethod(f"a request with {REDIRECT} has to be POST"), {"Allow": "POST"})
         return await endpoint(request)
 
     return checked

@@ -1,7 +1,7 @@
 """For tests of handlers and of services: a Triton that is none, and a listener with production's flags in front of it.
 
-`FakeTriton` answers the few endpoints that the listener calls, over a real loopback port, with functions of yours as
-models. It is for your own logic; what Triton itself does is tested against Triton.
+`FakeTriton` answers the few endpoints that the listener calls or hands on, over a real loopback port, with functions of
+yours as models. It is for your own logic; what Triton itself does is tested against Triton.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ from listener.tensors import NUMPY, PAD
 
 Tensors = dict[str, NDArray[Any]]
 _HEADER_LENGTH = "Inference-Header-Content-Length"
+#: As many of Triton's as there are ways to tell them apart: some that the listener serves, and some that it does not.
+_EXTENSIONS = ("classification", "model_repository", "binary_tensor_data", "system_shared_memory", "generate", "trace")
 
 
 @dataclass
@@ -42,6 +44,9 @@ class FakeModel:
         optional: inputs that requests may leave out.
         ragged: inputs whose rows may differ in shape.
         pad: the configuration's `listener_pad`.
+        versions: those that can be called; the last one is Triton's choice.
+        events: makes it a decoupled model: from the JSON of a generate request to any number of responses, outputs by
+            name.
     """
 
     inputs: Mapping[str, tuple[str, list[int]]]
@@ -53,6 +58,8 @@ class FakeModel:
     optional: Collection[str] = ()
     ragged: Collection[str] = ()
     pad: str | None = None
+    versions: Sequence[str] = ("1",)
+    events: Callable[[dict[str, Any]], AsyncGenerator[dict[str, Any], None]] | None = None
 
     def config(self, name: str) -> dict[str, Any]:
         """Triton's ModelConfig."""
@@ -68,12 +75,30 @@ class FakeModel:
                 for key, tensor in self.outputs.items()
             ],
             "parameters": {} if self.pad is None else {PAD: {"string_value": self.pad}},
+            "model_transaction_policy": {"decoupled": self.events is not None},
+        }
+
+    def metadata(self, name: str) -> dict[str, Any]:
+        """Triton's model metadata, whose shapes begin with the batch."""
+        batch = [-1] if self.max_batch_size else []
+        inputs, outputs = (
+            [{"name": key, "datatype": datatype, "shape": [*batch, *shape]} for key, (datatype, shape) in of.items()]
+            for of in (self.inputs, self.outputs)
+        )
+        return {
+            "name": name,
+            "versions": list(self.versions),
+            "platform": "fake",
+            "inputs": inputs,
+            "outputs": outputs,
         }
 
 
 @dataclass
 class FakeTriton:
     """Models behind the few HTTP endpoints that the listener calls. Use `async with fake.running() as url`.
+
+    Its metrics are at the same URL, for the setting `triton_metrics_url`.
 
     Attributes:
         models: by name.
@@ -91,47 +116,127 @@ class FakeTriton:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[str]:
         """Serves on a free loopback port; gives the URL."""
-        server = web.Application(client_max_size=64 << 20)
-        server.router.add_get("/v2/health/ready", self._ready)
-        server.router.add_post("/v2/repository/index", self._index)
-        server.router.add_get("/v2/models/{name}/ready", self._model_ready)
-        server.router.add_get("/v2/models/{name}/config", self._config)
-        for which in ("", "/versions/1"):
-            server.router.add_post(f"/v2/models/{{name}}{which}/infer", self._infer)
-        async with _serving(web.AppRunner(server, access_log=None, handler_cancellation=True)) as url:
+        async with _serving(web.AppRunner(self.application(), access_log=None, handler_cancellation=True)) as url:
             yield url
+
+    def application(self) -> web.Application:
+        """What is served."""
+        made = web.Application(client_max_size=64 << 20)
+        made.router.add_get("/v2", self._server)
+        made.router.add_get("/v2/health/live", self._live)
+        made.router.add_get("/v2/health/ready", self._ready)
+        made.router.add_get("/metrics", self._metrics)
+        made.router.add_get("/v2/models/stats", self._statistics)
+        made.router.add_post("/v2/repository/index", self._index)
+        for base in ("/v2/models/{name}", "/v2/models/{name}/versions/{version}"):
+            made.router.add_get(base, self._metadata)
+            made.router.add_get(f"{base}/ready", self._model_ready)
+            made.router.add_get(f"{base}/config", self._config)
+            made.router.add_get(f"{base}/stats", self._statistics)
+            made.router.add_post(f"{base}/infer", self._infer)
+            made.router.add_post(f"{base}/generate", self._generate)
+            made.router.add_post(f"{base}/generate_stream", self._generate_stream)
+        return made
+
+    async def _server(self, request: web.Request) -> web.Response:
+        return web.json_response({"name": "fake", "version": "0", "extensions": list(_EXTENSIONS)})
+
+    async def _live(self, request: web.Request) -> web.Response:
+        return web.Response()
 
     async def _ready(self, request: web.Request) -> web.Response:
         return web.Response(status=200 if self.ready else 400)
 
+    async def _metrics(self, request: web.Request) -> web.Response:
+        return web.Response(text="nv_inference_request_success 0\n")
+
     async def _index(self, request: web.Request) -> web.Response:
-        return web.json_response([{"name": name, "version": "1", "state": "READY"} for name in self.models])
+        entries: list[dict[str, str]] = []
+        for name, model in self.models.items():
+            state = {"state": "READY" if model.ready else "UNAVAILABLE"}
+            entries += [{"name": name, "version": version, **state} for version in model.versions]
+        return web.json_response(entries)
 
     async def _model_ready(self, request: web.Request) -> web.Response:
         model = self.models.get(request.match_info["name"])
-        return web.Response(status=200 if self.ready and model and model.ready else 400)
+        version = request.match_info.get("version")
+        is_there = model is not None and model.ready and (version is None or version in model.versions)
+        return web.Response(status=200 if self.ready and is_there else 400)
+
+    async def _metadata(self, request: web.Request) -> web.Response:
+        return web.json_response(self._found(request).metadata(request.match_info["name"]))
 
     async def _config(self, request: web.Request) -> web.Response:
-        name = request.match_info["name"]
-        if name not in self.models:
-            return web.json_response({"error": f"Request for unknown model: '{name}' is not found"}, status=404)
-        return web.json_response(self.models[name].config(name))
+        return web.json_response(self._found(request).config(request.match_info["name"]))
+
+    async def _statistics(self, request: web.Request) -> web.Response:
+        names = list(self.models)
+        if name := request.match_info.get("name"):
+            self._found(request)
+            names = [name]
+        return web.json_response({"model_stats": [{"name": name} for name in names]})
 
     async def _infer(self, request: web.Request) -> web.Response:
-        model = self.models[request.match_info["name"]]
-        body, length = await request.read(), int(request.headers[_HEADER_LENGTH])
-        said, inputs = orjson.loads(body[:length]), _decode(body, length)
-        self.batches.append(len(next(iter(inputs.values()))) if inputs else 1)
-        await asyncio.sleep(self.delay)
-        if self.fail_with is not None:
-            return web.json_response({"error": "the fake was told to fail"}, status=self.fail_with)
+        model, length = self._found(request), request.headers.get(_HEADER_LENGTH)
+        body = await request.read()
         try:
+            inputs = _decode(body, None if length is None else int(length))
+            self.batches.append(len(next(iter(inputs.values()))) if inputs else 1)
+            await asyncio.sleep(self.delay)
+            if self.fail_with is not None:
+                return web.json_response({"error": "the fake was told to fail"}, status=self.fail_with)
             outputs = model.run(inputs)
-        except ValueError as error:
+        except (ValueError, KeyError) as error:
             return web.json_response({"error": str(error)}, status=400)
-        counts = {entry["name"]: entry["parameters"].get("classification", 0) for entry in said.get("outputs", ())}
-        body, header_length = _encode(request.match_info["name"], outputs, model, counts)
+        said = {"model_name": request.match_info["name"], "model_version": _version(request, model)}
+        if length is None:
+            return web.json_response({**said, "outputs": _as_json(outputs, model)})
+        asked = orjson.loads(body[: int(length)]).get("outputs", ())
+        counts = {entry["name"]: entry["parameters"].get("classification", 0) for entry in asked}
+        body, header_length = _encode(said, outputs, model, counts)
         return web.Response(body=body, headers={_HEADER_LENGTH: str(header_length)})
+
+    async def _generate(self, request: web.Request) -> web.Response:
+        events = [event async for event in self._events(request)]
+        if len(events) != 1:
+            return web.json_response({"error": "generate expects model to produce exactly 1 response"}, status=400)
+        return web.json_response(events[0])
+
+    async def _generate_stream(self, request: web.Request) -> web.StreamResponse:
+        answer = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
+        async with contextlib.aclosing(self._events(request)) as events:
+            async for event in events:
+                await answer.prepare(request)
+                await answer.write(b"data: %b\n\n" % orjson.dumps(event))
+        await answer.prepare(request)
+        await answer.write_eof()
+        return answer
+
+    async def _events(self, request: web.Request) -> AsyncGenerator[dict[str, Any], None]:
+        """What a model answers; a ValueError of its own is its refusal."""
+        model = self._found(request)
+        said = {"model_name": request.match_info["name"], "model_version": _version(request, model)}
+        begun = False
+        try:
+            given = orjson.loads(await request.read())
+            if model.events is None:
+                raise ValueError("the fake model has no events")
+            async with contextlib.aclosing(model.events(given)) as events:
+                async for event in events:
+                    yield {**said, **event}
+                    begun = True
+        except ValueError as error:
+            if not begun:
+                raise web.HTTPBadRequest(**_as_error(str(error))) from None
+            yield {"error": str(error)}
+
+    def _found(self, request: web.Request) -> FakeModel:
+        """The model of a path; 404 as Triton says it."""
+        name, version = request.match_info["name"], request.match_info.get("version")
+        model = self.models.get(name)
+        if model is not None and (version is None or version in model.versions):
+            return model
+        raise web.HTTPNotFound(**_as_error(f"Request for unknown model: {name!r} is not found"))
 
 
 @contextlib.asynccontextmanager
@@ -185,22 +290,36 @@ def _entry(name: str, datatype: str, shape: list[int]) -> dict[str, Any]:
     return {"name": name, "data_type": f"TYPE_{'STRING' if datatype == 'BYTES' else datatype}", "dims": shape}
 
 
-def _decode(body: bytes, header_length: int) -> Tensors:
-    tensors, offset = {}, header_length
+def _as_error(sentence: str) -> dict[str, Any]:
+    return {"text": orjson.dumps({"error": sentence}).decode(), "content_type": "application/json"}
+
+
+def _version(request: web.Request, model: FakeModel) -> str:
+    return request.match_info.get("version", model.versions[-1])
+
+
+def _decode(body: bytes, header_length: int | None) -> Tensors:
+    tensors, offset = {}, header_length or 0
     for entry in orjson.loads(body[:header_length])["inputs"]:
+        datatype, shape = entry["datatype"], entry["shape"]
+        if "data" in entry:
+            tensors[entry["name"]] = np.array(entry["data"], NUMPY[datatype]).reshape(shape)
+            continue
         size = entry["parameters"]["binary_data_size"]
         raw, offset = body[offset : offset + size], offset + size
-        if entry["datatype"] == "BYTES":
+        if datatype == "BYTES":
             flat: NDArray[Any] = deserialize_bytes_tensor(raw)
-        elif entry["datatype"] == "BF16":
+        elif datatype == "BF16":
             flat = bf16.unpacked(np.frombuffer(raw, np.uint16))
         else:
-            flat = np.frombuffer(raw, NUMPY[entry["datatype"]])
-        tensors[entry["name"]] = flat.reshape(entry["shape"])
+            flat = np.frombuffer(raw, NUMPY[datatype])
+        tensors[entry["name"]] = flat.reshape(shape)
     return tensors
 
 
-def _encode(model_name: str, outputs: Tensors, model: FakeModel, counts: Mapping[str, int]) -> tuple[bytes, int]:
+def _encode(
+    said: Mapping[str, str], outputs: Tensors, model: FakeModel, counts: Mapping[str, int]
+) -> tuple[bytes, int]:
     entries, blobs = [], []
     for name, array in outputs.items():
         datatype = model.outputs[name][0]
@@ -210,7 +329,7 @@ def _encode(model_name: str, outputs: Tensors, model: FakeModel, counts: Mapping
         blobs.append(raw)
         parameters = {"binary_data_size": len(raw)}
         entries.append({"name": name, "datatype": datatype, "shape": list(array.shape), "parameters": parameters})
-    header = orjson.dumps({"model_name": model_name, "model_version": "1", "outputs": entries})
+    header = orjson.dumps({**said, "outputs": entries})
     return b"".join([header, *blobs]), len(header)
 
 
@@ -228,3 +347,10 @@ def _classes(array: NDArray[Any], labels: Sequence[str], count: int, batches: bo
     said = [[f"{row[i]:f}:{i}:{labels[i]}".encode() for i in places] for row, places in zip(rows, best, strict=True)]
     made = np.array(said, np.object_)
     return made if batches else made[0]
+
+
+def _as_json(outputs: Tensors, model: FakeModel) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "datatype": model.outputs[name][0], "shape": list(array.shape), "data": array.ravel().tolist()}
+        for name, array in outputs.items()
+    ]

@@ -20,7 +20,7 @@ ROOT = Path(listener.__file__).parent
 #: A file imports from lower floors, or without cycles from its own. A name stands for a package's files as well.
 FLOORS: dict[int, str] = {
     0: "errors call forms settings service observe probe process cpus _version",
-    1: "bf16 tensors values predictions rows batches pool triton artifacts",
+    1: "bf16 tensors elements values predictions rows batches pool triton artifacts",
     2: "handler loader",
     3: "graph decoupled",
     4: "contract gate heads readiness",
@@ -40,6 +40,7 @@ PURE = (
     "errors",
     "bf16",
     "tensors",
+    "elements",
     "values",
     "predictions",
     "rows",
@@ -52,6 +53,10 @@ PURE = (
     "contract.compression",
     "contract.events",
     "contract.instances",
+    "contract.schema",
+    "contract.oip_schema",
+    "contract.served",
+    "contract.openapi",
     "contract.media",
     "contract.npy",
     "contract.oip",

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from listener import batches
 from listener.batches import Batch, in_order, of_json, of_rows, padding
 from listener.tensors import NUMPY, ModelSpec, TensorError, TensorSpec, fits
+from listener.values import from_instance
 from tests.test_values import INSTANCES, MODELS
 
 
@@ -91,6 +92,14 @@ def test_what_the_configuration_lets_differ_is_a_batch_of_its_own(
         ([[1], [2, 3], [[4]]], RAGGED, "input 'x' is nested deeper than the model takes, [-1]", 2),
         ([{"a": [1]}, {"b": 1}], OPTIONAL, "input 'a' is missing", 1),
         (
+            [[1], [2, 3], [4], ["a", 5], ["b"], [6, None]],
+            RAGGED,
+            "input 'x' is FP32 and takes numbers, not 'a' at [0]",
+            3,
+        ),
+        ([[1], [2, 3], ["a"], [4, "b"], 5], RAGGED, "input 'x' is FP32 and takes numbers, not 'a' at [0]", 2),
+        ([5, [2, 3], [4], ["a", 5]], RAGGED, "input 'x' is FP32 and takes numbers, not 'a' at [0]", 3),
+        (
             [{"c": 1}, {"b": [1]}, {"c": 2, "b": [1, 2]}],
             model(tensor("c", 1, optional=True), tensor("b", -1, optional=True)),
             "'b' has shape [2] where instances[1] has [1]",
@@ -133,6 +142,24 @@ def test_answers_come_in_the_order_of_the_instances(lengths: list[int]) -> None:
     found = of_json(instances, RAGGED)
     assert in_order(found, [[row.tolist() for row in batch.arrays["x"]] for batch in found]) == instances
     assert len(found) == len(set(lengths))
+
+
+@given(
+    st.lists(st.sampled_from([1, [2], [3, 4], "a", ["b"], [5, None], {"x": 6}, {"y": 7}, {}]), min_size=1, max_size=40)
+)
+def test_of_several_wrong_instances_the_first_is_named(instances: list[Any]) -> None:
+    def wrong(instance: Any) -> bool:
+        try:
+            from_instance(instance, RAGGED)
+        except TensorError:
+            return True
+        return False
+
+    places = [place for place, instance in enumerate(instances) if wrong(instance)]
+    if places:
+        assert refusal(instances, RAGGED)[1] == places[0]
+    else:
+        assert sum(len(batch.places) for batch in of_json(instances, RAGGED)) == len(instances)
 
 
 @settings(max_examples=500)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from listener.errors import Overloaded, Unavailable
-from listener.gate import Gate, Phase
+from listener.errors import DeadlineExceeded, ListenerError, Overloaded, Unavailable
+from listener.gate import Gate, Permit, Phase
 
 
 def ready(limit: int = 2, timeout: float = 60.0) -> Gate:
@@ -93,3 +96,109 @@ async def test_a_drain_waits_for_the_last_one_and_lets_nobody_in() -> None:
     async with asyncio.timeout(5):
         assert await draining is True
     await asyncio.gather(*requests)
+
+
+# A request whose answer comes in pieces
+
+
+async def test_a_request_has_its_time_for_each_piece_anew() -> None:
+    """It lives longer than the timeout as long as pieces come, and is ended when none do."""
+    gate, pieces = ready(timeout=0.2), 0
+    begin = time.monotonic()
+    with pytest.raises(DeadlineExceeded, match=r"^the request's time is up \(LISTENER_TIMEOUT\)$"):
+        permit = gate.enter()
+        with permit:
+            for _ in range(8):
+                await asyncio.sleep(0.06)
+                permit.renew()
+                pieces += 1
+                assert permit.deadline == pytest.approx(time.monotonic() + 0.2, abs=0.05)
+            await asyncio.sleep(9)
+    assert (pieces, gate.inside) == (8, 0)
+    assert 0.6 < time.monotonic() - begin < 3
+
+
+async def test_one_that_is_renewed_holds_up_nobody_elses_end() -> None:
+    """All have the same time, so they stand in the order of their deadlines; who is renewed goes to the end."""
+    gate, ended = ready(limit=3, timeout=0.2), list[str]()
+
+    async def request(name: str, renewals: int) -> None:
+        permit = gate.enter()
+        try:
+            with permit:
+                for _ in range(renewals):
+                    await asyncio.sleep(0.1)
+                    permit.renew()
+                await asyncio.sleep(9)
+        except DeadlineExceeded:
+            ended.append(name)
+
+    async with asyncio.timeout(5):
+        await asyncio.gather(request("streaming", 4), request("once", 1), request("stalled", 0))
+    assert ended == ["stalled", "once", "streaming"]
+
+
+@pytest.mark.parametrize("timeout", [0.05, 60])
+async def test_what_was_ended_is_not_renewed(timeout: float) -> None:
+    """Whoever makes the pieces may not have heeded the cancellation."""
+    gate = ready(timeout=timeout)
+    permit = gate.enter()
+    with pytest.raises(ListenerError) as caught, permit:
+        if timeout > 1:
+            asyncio.get_running_loop().call_later(0.02, gate.cut_off)
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(9)
+        permit.renew()
+    assert type(caught.value) is (Unavailable if timeout > 1 else DeadlineExceeded)
+    assert gate.inside == 0
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+
+
+async def test_a_drain_waits_for_one_that_goes_on_and_cuts_it_off() -> None:
+    gate, pieces = ready(timeout=0.3), 0
+
+    async def stream() -> None:
+        nonlocal pieces
+        permit = gate.enter()
+        with permit:
+            while True:
+                await asyncio.sleep(0.01)
+                permit.renew()
+                pieces += 1
+
+    streaming = asyncio.create_task(stream())
+    await asyncio.sleep(0)
+    assert await gate.drain(0.5) is False
+    assert pieces > 5
+    assert gate.cut_off() == 1
+    with pytest.raises(Unavailable, match=r"^the listener stopped before the answer was there$"):
+        await streaming
+    assert gate.inside == 0
+
+
+@given(st.lists(st.tuples(st.sampled_from(["enter", "renew", "leave", "wait"]), st.integers(0, 4)), max_size=25))
+def test_deadlines_stand_in_their_order(steps: list[tuple[str, int]]) -> None:
+    """The one timer is that of the first, so none may be before it."""
+
+    async def run() -> None:
+        gate, permits = ready(limit=5), list[Permit]()
+        for what, number in steps:
+            if what == "enter" and gate.inside < 5:
+                permits.append(gate.enter())
+                permits[-1].__enter__()
+            elif what == "wait":
+                await asyncio.sleep(0)
+            elif permits:
+                permit = permits[number % len(permits)]
+                if what == "renew":
+                    permit.renew()
+                else:
+                    permits.remove(permit)
+                    permit.__exit__(None, None, None)
+            deadlines = [permit.deadline for permit in gate._permits]
+            assert deadlines == sorted(deadlines)
+            assert set(gate._permits) == set(permits)
+
+    asyncio.run(run())

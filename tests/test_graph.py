@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 from typing import Any
+from unittest import mock
 
+import numpy as np
 import pytest
 
-from listener.call import Call, Context, Reply
-from listener.errors import BadRequest, HandlerFailed, Unavailable, UnknownModel
+from listener.call import Call, Columns, Context, Numbers, Reply, Rows
+from listener.errors import BadRequest, HandlerFailed, InstanceError, ListenerError, Unavailable, UnknownModel
 from listener.graph import Router, Step
 from listener.handler import Handler
 from listener.pool import Pool
-from listener.tensors import ModelSpec
+from listener.tensors import ModelSpec, TensorSpec
 from listener.triton.relay import Relay
 
 #: To nowhere.
@@ -190,3 +194,220 @@ async def test_a_model_that_no_route_names_is_served_without_a_handler() -> None
     found, _ = await routes.choose(asking(model="m"))
     assert type(found.handler) is Handler
     assert routes.names() == ["a", "b", "m"]
+
+
+async def test_of_a_version_of_a_route_its_model_is_asked() -> None:
+    steps = {"r": step("r", Named("r", model="m"))}
+    routes = Router(steps, "r", FakeModels(m=("1", "2")), RELAY, Pool(1))
+    assert (await routes(asking(version=2))).predictions == ["r2"]
+    with pytest.raises(BadRequest, match=r"^parameters\.version: model 'm' has no version 3; it has 1, 2$"):
+        await routes(asking(version=3))
+
+
+async def test_the_step_of_a_model_without_route_is_kept_as_long_as_the_model_is() -> None:
+    models = FakeModels(m=("1",))
+    routes = Router({}, "", models, RELAY, Pool(1))
+    kept = FakeModel("m")
+    with mock.patch.object(models, "find", return_value=kept):
+        first, again = [await routes.step("m", Context()) for _ in range(2)]
+    assert first is again
+    with mock.patch.object(models, "find", return_value=FakeModel("m")):
+        assert await routes.step("m", Context()) is not first
+
+
+async def test_a_model_that_is_not_ready_is_no_unknown_one() -> None:
+    models = FakeModels(m=("1",))
+    routes = Router({}, "", models, RELAY, Pool(1))
+    with mock.patch.object(models, "find", side_effect=Unavailable("later")), pytest.raises(Unavailable):
+        await routes(asking(model="m"))
+
+
+# Streams
+
+
+class Telling(Handler):
+    """Yields what its instance tells it to."""
+
+    def __init__(self) -> None:
+        self.ended: list[str] = []
+        self.seen: list[Call] = []
+
+    async def predict(self, call: Call) -> Any:
+        self.seen.append(call)
+        try:
+            for word in call.instances[0]:
+                match word:
+                    case "bug":
+                        raise ValueError("a secret")
+                    case "exit":
+                        raise SystemExit(1)
+                    case "cancelled":
+                        raise asyncio.CancelledError
+                    case "bad":
+                        raise InstanceError("is bad")
+                    case "third is bad":
+                        raise InstanceError("is bad", 3)
+                    case "later":
+                        raise Unavailable("later")
+                    case "wait":
+                        await asyncio.sleep(9)
+                yield word
+        except GeneratorExit:
+            self.ended.append("left")
+            raise
+        except asyncio.CancelledError:
+            self.ended.append("cancelled")
+            raise
+        finally:
+            self.ended.append("ended")
+
+
+class Unclosable(Handler):
+    async def predict(self, call: Call) -> Any:
+        try:
+            yield 1
+        finally:
+            raise KeyError("a secret")
+
+
+async def told(handler: Handler, *instances: Any) -> list[Any]:
+    found = []
+    async for event in step("r", handler).stream(Call(instances)):
+        found.append(event)
+    return found
+
+
+async def test_a_generators_events_come_as_it_yields_them() -> None:
+    handler = Telling()
+    assert await told(handler, ["a", 1, None, {"b": [2]}]) == ["a", 1, None, {"b": [2]}]
+    assert handler.ended == ["ended"]
+
+
+async def test_a_generator_may_yield_nothing() -> None:
+    assert await told(Telling(), []) == []
+    assert (await step("r", Telling())(Call([[], ["a"]]))).predictions == [[], ["a"]]
+
+
+async def test_without_events_a_prediction_is_their_list_and_each_instance_is_alone() -> None:
+    handler = Telling()
+    assert (await step("r", handler)(Call([["a", "b"], ["c"]]))).predictions == [["a", "b"], ["c"]]
+    assert [call.instances for call in handler.seen] == [[["a", "b"]], [["c"]]]
+    assert handler.ended == ["ended"] * 2
+
+
+@pytest.mark.parametrize("instances", [[["a"], ["b"]], [["a"]] * 3])
+async def test_events_are_those_of_one_instance(instances: list[Any]) -> None:
+    with pytest.raises(BadRequest, match=r"^a stream answers one instance, and the request has [23]$"):
+        await told(Telling(), *instances)
+
+
+async def test_any_other_handler_has_one_event() -> None:
+    assert await told(Answering(Reply([1, 2])), "a", "b") == [{"predictions": [1, 2]}]
+
+
+@pytest.mark.parametrize("first", [[], ["fine"]], ids=["before the first", "after it"])
+@pytest.mark.parametrize(
+    ("word", "kind", "sentence"),
+    [
+        ("bug", HandlerFailed, "the handler of 'r' failed in predict; the log has the reason"),
+        ("exit", HandlerFailed, "the handler of 'r' failed in predict; the log has the reason"),
+        ("cancelled", HandlerFailed, "the handler of 'r' failed in predict; the log has the reason"),
+        ("bad", InstanceError, "instances[0]: is bad"),
+        ("third is bad", InstanceError, "instances[3]: is bad"),
+        ("later", Unavailable, "later"),
+    ],
+)
+async def test_a_generators_failure_is_that_of_its_handler(
+    first: list[str], word: str, kind: type[ListenerError], sentence: str
+) -> None:
+    """Alike in a stream and where its events are collected."""
+    found = []
+    with pytest.raises(ListenerError) as caught:
+        async for event in step("r", Telling()).stream(Call([[*first, word]])):
+            found.append(event)
+    assert found == first
+    assert (type(caught.value), caught.value.message) == (kind, sentence)
+    with pytest.raises(ListenerError) as caught:
+        await step("r", Telling())(Call([[*first, word]]))
+    assert (type(caught.value), caught.value.message) == (kind, sentence)
+
+
+async def test_the_instance_that_is_bad_is_named() -> None:
+    with pytest.raises(InstanceError, match=r"^instances\[1\]: is bad$"):
+        await step("r", Telling())(Call([["a"], ["a", "bad"], ["bad"]]))
+
+
+async def test_whoever_leaves_a_stream_ends_the_generator() -> None:
+    handler = Telling()
+    async with contextlib.aclosing(step("r", handler).stream(Call([["a", "b"]]))) as events:
+        assert await anext(events) == "a"
+    assert handler.ended == ["left", "ended"]
+
+
+async def test_a_cancellation_reaches_the_generator() -> None:
+    handler = Telling()
+    for asked in (told(handler, ["wait"]), step("r", handler)(Call([["wait"]]))):
+        task = asyncio.create_task(asked)
+        await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert handler.ended == ["cancelled", "ended"] * 2
+
+
+async def test_a_generator_that_fails_when_it_is_closed_has_failed(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(HandlerFailed):
+        async with contextlib.aclosing(step("r", Unclosable()).stream(Call(["a"]))) as events:
+            assert await anext(events) == 1
+    assert "a secret" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "instances",
+    [
+        Numbers((2, 1), memoryview(bytes(16)), lambda: [[1], [1]]),
+        Columns([[1], [1]], lambda: [[1], [1]]),
+        Rows(np.ones((2, 1), np.int8)),
+        [memoryview(b"a"), memoryview(b"b")],
+    ],
+    ids=["numbers", "columns", "rows", "views"],
+)
+async def test_a_handler_of_whole_requests_gets_a_list(instances: Any) -> None:
+    """Which it may change, and hold on to."""
+    seen: list[Any] = []
+
+    class Seeing(Handler):
+        async def predict(self, call: Call) -> Reply:
+            seen.append(call.instances)
+            return Reply([*call.instances])
+
+    await step("r", Seeing())(Call(instances))
+    assert type(seen[0]) is list
+    assert not any(isinstance(instance, memoryview) for instance in seen[0])
+    assert len(seen[0]) == 2
+
+
+# Decoupled models
+
+
+def decoupled_step(handler: Handler) -> Step:
+    spec = ModelSpec("m", (TensorSpec("X", "BYTES", (1,)),), (), 0, decoupled=True)
+    model = FakeModel("m")
+    model.spec = spec
+    handler.bind("r", "m", {"m": model}, Pool(1))  # type: ignore[dict-item]
+    return step("r", handler)
+
+
+def test_a_decoupled_model_counts_as_one_without_a_handler_only() -> None:
+    assert decoupled_step(Handler()).is_decoupled
+    assert not decoupled_step(Telling()).is_decoupled
+
+
+def test_what_is_streamed_from_triton() -> None:
+    found = decoupled_step(Handler())
+    context = Context(parameters={"model": "r", "n": 1}, version="2")
+    path = "/v2/models/m/versions/2/generate_stream"
+    assert found.generate_request(Call(["a"], context)) == (path, b'{"X":"a","parameters":{"n":1}}')
+    assert found.generate_request(Call((), context), {"X": "b"}) == (path, b'{"X":"b"}')
+    with pytest.raises(BadRequest):
+        found.generate_request(Call(["a", "b"], context))

@@ -7,6 +7,7 @@ input name. Source: docs/reference/contract.md, "Columns".
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from listener.call import Columns, Json
@@ -16,25 +17,29 @@ from listener.errors import BadRequest
 def columns(inputs: Json) -> Columns:
     """The rows of a body's `inputs`; what is no list is the one row.
 
-    Raises:
-        BadRequest: there are no rows, or the inputs differ in their number.
+    Looking at the rows raises BadRequest where there are none, or the inputs differ in their number. A model that does
+    not batch takes the inputs as they are, and its tensors need not have anything in common.
     """
-    if isinstance(inputs, dict):
-        return Columns(inputs, _rows(inputs))
+    return Columns(inputs, partial(_by_name if isinstance(inputs, dict) else _bare, inputs))
+
+
+def _bare(inputs: Json) -> list[Json]:
     rows = inputs if isinstance(inputs, list) else [inputs]
     if not rows:
         raise BadRequest("'inputs' is empty; its leading dimension is the batch")
-    return Columns(inputs, rows)
+    return rows
 
 
-def _rows(inputs: dict[str, Json]) -> list[Json]:
+def _by_name(inputs: dict[str, Json]) -> list[Json]:
     if not inputs:
         raise BadRequest("'inputs' is empty; name at least one input")
     listed = {name: value if isinstance(value, list) else [value] for name, value in inputs.items()}
     counts = {name: len(value) for name, value in listed.items()}
     first = next(iter(counts))
+    if not counts[first]:
+        raise BadRequest(f"'inputs' has no rows of {first!r}; its leading dimension is the batch")
     for name, count in counts.items():
-        if count != counts[first] or not count:
+        if count != counts[first]:
             raise BadRequest(
                 f"'inputs' has {counts[first]} rows of {first!r} and {count} of {name!r}; all need as many"
             )
@@ -50,9 +55,9 @@ def outputs(predictions: Sequence[Json] | Any, whole: bool) -> Json:
     """
     if whole:
         return predictions[0]
-    if not isinstance(predictions, list) or not all(isinstance(prediction, dict) for prediction in predictions):
+    if not isinstance(predictions, (list, tuple)) or not all(isinstance(each, dict) for each in predictions):
         return predictions
-    names = list(predictions[0])
-    if names == ["b64"] or any(list(prediction) != names for prediction in predictions):
+    names = predictions[0].keys()
+    if names == {"b64"} or any(prediction.keys() != names for prediction in predictions):
         return predictions
     return {name: [prediction[name] for prediction in predictions] for name in names}

@@ -6,6 +6,7 @@ docs/reference/contract.md, "Bodies".
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -20,6 +21,8 @@ EVENTS = "text/event-stream"
 HEADER_LENGTH = "inference-header-content-length"
 #: Tolerated beside JSON types: a missing one, and what curl sends with -d.
 _LENIENT = ("", "application/x-www-form-urlencoded")
+#: The weight of what shall not come (RFC 9110, section 12.4.2).
+_NOT_WANTED = re.compile(r";\s*q\s*=\s*0(?:\.0*)?\s*(?:;|$)", re.IGNORECASE)
 
 
 class Form(enum.Enum):
@@ -78,5 +81,5 @@ def form(content_type: str, has_header_length: bool = False) -> Form:
 
 
 def accepts(accept: str, media: str) -> bool:
-    """Whether an Accept header asks for a media type by name; `*/*` does not."""
-    return any(media_type(entry) == media for entry in accept.split(","))
+    """Whether an Accept header asks for a media type by name; `*/*` does not, and a weight of 0 says no."""
+    return any(media_type(entry) == media and not _NOT_WANTED.search(entry) for entry in accept.split(","))

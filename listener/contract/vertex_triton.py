@@ -74,12 +74,12 @@ def redirected(method: str, target: str) -> Redirected:
 def model_of(path: str) -> tuple[str, str]:
     """Model and version ("" = none) of a path that ends in /infer."""
     _, _, _, model, *rest = path.split("/")
-    return urllib.parse.unquote(model), rest[1] if rest[0] == "versions" else ""
+    return urllib.parse.unquote(model, errors="surrogateescape"), rest[1] if rest[0] == "versions" else ""
 
 
 def _path(target: str) -> str:
-    """Names as they are, whatever characters they have: Triton does not decode the header."""
-    return "/" + "/".join(urllib.parse.quote(segment, safe="") for segment in target.split("/"))
+    """Names as they are, whatever characters they have: Triton does not decode the header. Some may be no text."""
+    return "/" + urllib.parse.quote(target, safe="/", errors="surrogateescape")
 
 
 def _refusal(target: str) -> ListenerError:

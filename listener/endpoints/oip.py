@@ -6,19 +6,26 @@ docs/reference/contract.md, "Open Inference Protocol".
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
+from typing import TYPE_CHECKING
 
 import orjson
 from aiohttp import web
 
 from listener.contract import oip, vertex_triton
+from listener.contract.answer import Answer
 from listener.contract.vertex_triton import REDIRECT
-from listener.endpoints.inference import infer, model_path, passed
-from listener.endpoints.predict import lowered
+from listener.endpoints.inference import generated, infer, model_path, passed
+from listener.endpoints.predict import chosen_by_path, lowered
 from listener.endpoints.serving import Endpoint, Loaded, response
 from listener.endpoints.stream import from_triton, written
-from listener.gate import Gate, Permit
+from listener.errors import DeadlineExceeded, TritonFailed
+from listener.gate import Gate, Permit, Phase
+
+if TYPE_CHECKING:
+    from listener.triton.wire import Answer as TritonAnswer
 
 #: Of Triton's protocol extensions, those that are served here.
 _EXTENSIONS = frozenset(
@@ -58,44 +65,53 @@ class Oip:
 
     async def server(self, request: web.Request) -> web.StreamResponse:
         """Triton's metadata, with the extensions that can be used from here."""
-        answer = passed(await self._loaded().relay.get("/v2"))
-        if answer.status == 200:
-            said = orjson.loads(answer.body)
-            said["extensions"] = [name for name in said.get("extensions", ()) if name in _EXTENSIONS]
-            answer = answer._replace(body=orjson.dumps(said))
-        return response(answer)
+        answer = await self._told(self._loaded().relay.get("/v2"))
+        return response(answer if answer.status != 200 else answer._replace(body=_usable(answer.body)))
 
     async def live(self, request: web.Request) -> web.StreamResponse:
         return web.Response()
 
     async def ready(self, request: web.Request) -> web.StreamResponse:
         """From memory, as the health route's; 400 is Triton's word for no."""
-        return web.Response(status=400 if self._missing() else 200)
+        is_ready = self._gate.phase is Phase.READY and not self._missing()
+        return web.Response(status=200 if is_ready else 400)
 
     async def statistics(self, request: web.Request) -> web.StreamResponse:
-        return response(passed(await self._loaded().relay.get("/v2/models/stats")))
+        return response(await self._told(self._loaded().relay.get("/v2/models/stats")))
 
     async def index(self, request: web.Request) -> web.StreamResponse:
         body = oip.checked(await request.read()).body
-        return response(passed(await self._loaded().relay.post("/v2/repository/index", body, {})))
+        return response(await self._told(self._loaded().relay.post("/v2/repository/index", body, {})))
 
     def _asking(self, end: str) -> Endpoint:
         async def endpoint(request: web.Request) -> web.StreamResponse:
-            return response(passed(await self._loaded().relay.get(f"{_path(request)}{end}")))
+            return response(await self._told(self._loaded().relay.get(f"{_path(request)}{end}")))
 
         return endpoint
+
+    async def _told(self, asked: Awaitable[TritonAnswer]) -> Answer:
+        """What Triton says to a question that holds no permit, but has a request's time.
+
+        Raises:
+            DeadlineExceeded: it does not answer.
+            Unavailable, TritonFailed: as `Relay`.
+        """
+        try:
+            async with asyncio.timeout(self._gate.timeout):
+                return passed(await asked)
+        except TimeoutError:
+            raise DeadlineExceeded("Triton did not answer within the request's time") from None
 
     async def infer(self, request: web.Request) -> web.StreamResponse:
         headers = lowered(request)
         with self._gate.enter():
             checked = oip.request(await request.read(), headers)
-            model, version = request.match_info["model"], request.match_info.get("version", "")
-            return response(await infer(self._loaded().relay, model, version, checked, headers))
+            return response(await infer(self._loaded(), *chosen_by_path(request), checked, headers))
 
     async def generate(self, request: web.Request) -> web.StreamResponse:
         with self._gate.enter():
             body = oip.checked(await request.read()).body
-            return response(passed(await self._loaded().relay.post(f"{_path(request)}/generate", body, {})))
+            return response(generated(await self._loaded().relay.post(f"{_path(request)}/generate", body, {})))
 
     async def generate_stream(self, request: web.Request) -> web.StreamResponse:
         async def pieces(permit: Permit) -> AsyncGenerator[bytes, None]:
@@ -110,19 +126,34 @@ class Oip:
     async def redirect(self, request: web.Request) -> web.StreamResponse:
         """A request with `X-Vertex-Ai-Triton-Redirect` on the predict route."""
         method, path = vertex_triton.redirected(request.method, request.headers[REDIRECT])
-        relay = self._loaded().relay
+        serving = self._loaded()
+        relay = serving.relay
         if path == "/metrics":
-            return response(passed(await relay.metrics()))
+            return response(await self._told(relay.metrics()))
         if method == "GET":
-            return response(passed(await relay.get(path)))
+            return response(await self._told(relay.get(path)))
         headers = lowered(request)
         with self._gate.enter():
             body = await request.read()
             if path.endswith("/infer"):
                 model, version = vertex_triton.model_of(path)
-                return response(await infer(relay, model, version, oip.request(body, headers), headers))
+                return response(await infer(serving, model, version, oip.request(body, headers), headers))
             return response(passed(await relay.post(path, oip.checked(body).body, {})))
 
 
+def _usable(metadata: bytes) -> bytes:
+    """Triton's metadata with those extensions alone that are served here.
+
+    Raises:
+        TritonFailed: they are none.
+    """
+    try:
+        said = orjson.loads(metadata)
+        said["extensions"] = [name for name in said.get("extensions", ()) if name in _EXTENSIONS]
+    except (orjson.JSONDecodeError, AttributeError, TypeError):
+        raise TritonFailed("Triton's metadata cannot be read") from None
+    return orjson.dumps(said)
+
+
 def _path(request: web.Request) -> str:
-    return model_path(request.match_info["model"], request.match_info.get("version", ""))
+    return model_path(*chosen_by_path(request))

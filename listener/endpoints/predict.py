@@ -78,7 +78,7 @@ class Predict:
         request = oip.request(body, context.headers)
         call = Call((), context._replace(parameters=oip.parameters(request)))
         step, call = await serving.router.choose(call)
-        return await infer(serving.relay, step.model, call.context.version, request, context.headers)
+        return await infer(serving, step.model, call.context.version, request, context.headers)
 
 
 def predict(answer: Predict) -> Endpoint:
@@ -93,9 +93,10 @@ def predict(answer: Predict) -> Endpoint:
 
 
 def chosen_by_path(request: web.Request) -> Choice:
-    """As the path says it."""
+    """As the path says it, the version without zeros before it."""
     named = request.match_info
-    return Choice(named.get("model", ""), named.get("version", ""))
+    version = named.get("version", "")
+    return Choice(named.get("model", ""), str(int(version)) if version else "")
 
 
 def lowered(request: web.Request) -> Mapping[str, str]:

@@ -7,7 +7,7 @@ docs/reference/contract.md, "Streaming".
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import TYPE_CHECKING
@@ -55,15 +55,14 @@ async def written(request: web.Request, gate: Gate, pieces: _Pieces) -> web.Stre
                     out = out or await _begun(request)
                     await out.write(piece)
                     permit.renew()
+            out = out or await _begun(request)
+            await out.write_eof()
     except _Refused as refused_by:
         return response(refused_by.answer)
     except Exception as error:
         if out is None:
             raise
-        await _broken_off(request, out, error)
-    out = out or await _begun(request)
-    with contextlib.suppress(ConnectionError):
-        await out.write_eof()
+        await _broken_off(request, out, error, gate.timeout)
     return out
 
 
@@ -79,13 +78,27 @@ async def _begun(request: web.Request) -> web.StreamResponse:
     return out
 
 
-async def _broken_off(request: web.Request, out: web.StreamResponse, error: Exception) -> None:
-    """The event that says why there will be no more; nobody to be told if it is the client who has gone."""
+async def _broken_off(request: web.Request, out: web.StreamResponse, error: Exception, patience: float) -> None:
+    """The event that says why there will be no more; nobody to be told if it is the client who has gone.
+
+    A client that does not read any more is not waited for without end: nothing else would close its connection.
+    """
     if isinstance(error, ConnectionError):
         return
     told = refusal(error, request[REQUEST_ID], request.raw_path)
-    with contextlib.suppress(ConnectionError):
-        await out.write(events.failure(told))
+    try:
+        async with asyncio.timeout(patience):
+            await out.write(events.failure(told))
+            await out.write_eof()
+    except ConnectionError:
+        pass
+    except (TimeoutError, asyncio.CancelledError):
+        # aiohttp's wait for a slow client, once it was cancelled, is so whenever it is entered again
+        task = asyncio.current_task()
+        if task and task.cancelling():
+            raise
+        if request.transport:
+            request.transport.abort()
 
 
 async def from_triton(relay: Relay, path: str, body: bytes) -> AsyncGenerator[bytes, None]:
@@ -110,14 +123,14 @@ class PredictStream:
         self._gate, self._loaded = gate, loaded
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
-        return await written(request, self._gate, lambda permit: self._pieces(request))
+        return await written(request, self._gate, lambda permit: self._pieces(request, permit))
 
-    async def _pieces(self, request: web.Request) -> AsyncGenerator[bytes, None]:
-        async with aclosing(await self._source(request)) as source:
+    async def _pieces(self, request: web.Request, permit: Permit) -> AsyncGenerator[bytes, None]:
+        async with aclosing(await self._source(request, permit)) as source:
             async for piece in source:
                 yield piece
 
-    async def _source(self, request: web.Request) -> AsyncGenerator[bytes, None]:
+    async def _source(self, request: web.Request, permit: Permit) -> AsyncGenerator[bytes, None]:
         serving, headers, chosen = self._loaded(), lowered(request), chosen_by_path(request)
         context = Context(request[REQUEST_ID], headers, model=chosen.model, version=chosen.version)
         form = media.wanted(headers).form
@@ -126,7 +139,9 @@ class PredictStream:
         call = _call(body, form, context) if said is None else _empty(said, context)
         step, call = await serving.router.choose(call)
         if said is None and not step.is_decoupled:
-            return _said(step, call)
+            # the time of a generator begins anew with each event, so that it has no deadline that it could know
+            deadline = call.context.deadline if step.streams else permit.deadline
+            return _said(step, call._replace(context=call.context._replace(deadline=deadline)))
         return from_triton(serving.relay, *step.generate_request(call, said))
 
 
@@ -154,8 +169,10 @@ async def _said(step: Step, call: Call) -> AsyncGenerator[bytes, None]:
     async with aclosing(step.stream(call)) as said:
         async for value in said:
             try:
-                yield events.event(value)
+                made = events.event(value)
             except TypeError as error:
                 failure = HandlerFailed("predict", step.name)
                 failure.add_note(f"an event cannot be said in JSON: {error}")
                 raise failure from error
+            yield made
+            await asyncio.sleep(0)  # a generator that never waits must not hold up everybody else

@@ -46,7 +46,7 @@ def _check_repository(found: Service) -> tuple[list[str], Specs | None]:
         models = repository.names(found.repository)
     except ConfigError:
         return [f"{_place(found)}repository: {found.repository} is not a folder that can be read"], None
-    missing = _missing_extra()
+    missing = missing_extra("check")
     if missing:
         return [missing], dict.fromkeys(models)
     mistakes: list[str] = []
@@ -54,12 +54,14 @@ def _check_repository(found: Service) -> tuple[list[str], Specs | None]:
     return mistakes, specs
 
 
-def _missing_extra() -> str | None:
+def missing_extra(command: str) -> str | None:
+    """A sentence where the extra `tools` is not installed, without which a command reads no model."""
     try:
         for module in ("onnx", "google.protobuf.text_format", "tritonclient.grpc.model_config_pb2"):
             importlib.import_module(module)
     except (ImportError, RuntimeError) as error:  # tritonclient.grpc raises RuntimeError where grpc is missing
-        return f"the model repository is not checked: it needs pip install 'triton-listener[tools]' ({error})"
+        what = "is not checked" if command == "check" else "cannot be read"
+        return f"the model repository {what}: it needs pip install 'triton-listener[tools]' ({error})"
     return None
 
 
@@ -73,12 +75,12 @@ def _check_model(path: Path, models: list[str], mistakes: list[str]) -> ModelSpe
         return None
     if found is None:
         return None
-    signatures = _signatures(found, mistakes)
-    latest = signatures[-1] if signatures else None
+    found_in_files = signatures(found, mistakes)
+    latest = found_in_files[-1] if found_in_files else None
     batch = agreement.max_batch_size(found.config, found.backend, latest)
     mistakes += model_config.check(found.config, path.name, batch)
     mistakes += model_config.check_steps(found.config, models)
-    for signature in signatures:
+    for signature in found_in_files:
         mistakes += agreement.check(found.config, signature)
     spec = agreement.spec(path.name, found.config, latest)
     if spec is not None:
@@ -86,16 +88,17 @@ def _check_model(path: Path, models: list[str], mistakes: list[str]) -> ModelSpe
     return spec
 
 
-def _signatures(found: repository.ModelFolder, mistakes: list[str]) -> list[onnx_model.Signature]:
+def signatures(found: repository.ModelFolder, mistakes: list[str]) -> list[onnx_model.Signature]:
+    """What the ONNX files of a model take and give, oldest version first."""
     from listener.tools import onnx_model
 
-    signatures = []
+    read = []
     for file in found.files if found.backend == "onnxruntime" else ():
         try:
-            signatures.append(onnx_model.read(file, mistakes))
+            read.append(onnx_model.read(file, mistakes))
         except ConfigError as error:
             mistakes += error.mistakes
-    return signatures
+    return read
 
 
 def _check_default(found: Service, specs: Specs | None) -> Iterator[str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
 
+from listener.errors import Unavailable
 from listener.triton.client import TritonClient
 from listener.triton.model import Model
 
@@ -28,6 +30,8 @@ class Catalogue:
         self._index: dict[str, tuple[str, ...]] = {}
         self._read: set[str] = set()  # whose configuration is that of Triton's last start
         self._asked = float("-inf")
+        self._answers = False  # Triton did, when it was last asked
+        self._turn = asyncio.Lock()
 
     async def refresh(self) -> None:
         """What a Triton that has just become ready has.
@@ -35,12 +39,17 @@ class Catalogue:
         Raises:
             Unavailable: it does not say.
         """
-        self._index = await self._client.index()
-        self._asked = time.monotonic()
+        await self._ask()
         self._read.clear()
 
     def names(self) -> list[str]:
-        """Every model of the repository, in order."""
+        """Every model of the repository, in order.
+
+        Raises:
+            Unavailable: Triton has not said yet.
+        """
+        if not self._index and not self._answers:
+            raise Unavailable("Triton has not said yet which models it has")
         return list(self._index)
 
     async def find(self, name: str) -> Model | None:
@@ -58,12 +67,16 @@ class Catalogue:
         return model
 
     async def versions(self, name: str) -> tuple[str, ...]:
-        """The versions of a model that can be called; none of one that is not there."""
+        """The versions of a model that can be called; none of one that is not there.
+
+        Raises:
+            Unavailable: Triton does not answer.
+        """
         await self._knows(lambda: bool(self._index.get(name)))
         return self._index.get(name, ())
 
     async def has_version(self, name: str, version: str) -> bool:
-        """Whether that version can be called."""
+        """Whether that version can be called; raises as `versions` does."""
         return await self._knows(lambda: version in self._index.get(name, ()))
 
     async def ready(self, name: str, version: str = "") -> bool:
@@ -71,11 +84,23 @@ class Catalogue:
         return await self._client.model_ready(name, version)
 
     async def _knows(self, is_there: Callable[[], bool]) -> bool:
-        """Whether something is in the index, which may be out of date."""
-        if not is_there() and time.monotonic() - self._asked > _ASK_AGAIN:
-            self._asked = time.monotonic()
-            self._index = await self._client.index()
+        """Whether something is in the index, which may be out of date. One asks, and all wait for what it hears."""
+        if is_there():
+            return True
+        async with self._turn:
+            if not is_there() and time.monotonic() - self._asked > _ASK_AGAIN:
+                await self._ask()
+        if not is_there() and not self._answers:
+            raise Unavailable("Triton does not say which models it has")
         return is_there()
+
+    async def _ask(self) -> None:
+        try:
+            self._index = await self._client.index()
+        except Unavailable:
+            self._answers, self._asked = False, time.monotonic()
+            raise
+        self._answers, self._asked = True, time.monotonic()
 
     def _make(self, name: str) -> Model:
         return Model(name, self._client, self._coalesces(name))

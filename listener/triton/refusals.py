@@ -18,10 +18,11 @@ _UNREADABLE = re.compile(
 def read(status: int, body: bytes) -> tuple[int, str]:
     """Status and sentence of a refusal; 400 for what Triton could not read, whatever it says.
 
-    The sentence is the first line of Triton's: of a Python model's exception the rest is the trace.
+    The sentence is the first line of Triton's: of a Python model's exception the rest is the trace. A model that fails
+    before the first event of a stream is told of in an event.
     """
     try:
-        text = str(orjson.loads(body)["error"])
+        text = str(orjson.loads(body.removeprefix(b"data:"))["error"])
     except (orjson.JSONDecodeError, KeyError, TypeError):
         text = ""
     told = one_line(text.strip().partition("\n")[0]) or f"Triton answered with status {status}"

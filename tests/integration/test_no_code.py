@@ -111,6 +111,8 @@ MODELS = {
         [tensor("Y1", "INT64", "[ 2, 2 ]", LABELS), tensor("Y2", "FP16", "[ 2 ]", LABELS)],
     ),
     "same_best0": identity("FP64", "[ 3 ]", 0, "", LABELS),
+    "same_large": identity("FP32", "[ 50000 ]", 8, "", LABELS),
+    "same_large16": config(8, [tensor("BF16", "BF16", "[ 100000 ]")], [tensor("BF16", "BF16", "[ 100000 ]")]),
     "same_worst": identity("BYTES", "[ 2 ]", 8, "", LABELS),
     "count_some": config(
         8,
@@ -384,6 +386,24 @@ def test_the_best_classes_without_batching(stack: Stack) -> None:
         [entry(None, 2, 3), entry("dog: big", 1, 2)],
         [entry("dog: big", 1, 0.25), entry(None, 2, 0)],
     ]
+
+
+def test_classes_of_outputs_that_go_through_shared_memory_otherwise(stack: Stack) -> None:
+    numbers = np.arange(50_000, dtype=np.float32)
+    instances = [b64(contents("FP32", numbers)), b64(contents("FP32", -numbers))]
+    for _ in range(2):
+        assert ask(stack, "same_large", instances) == [numbers.tolist(), (-numbers).tolist()]
+        found = ask(stack, "same_large", instances, top_k=1)
+        assert found == [[entry(None, 49_999, 49_999)], [entry("cat", 0, 0)]]
+
+
+def test_bf16_through_shared_memory(stack: Stack) -> None:
+    numbers = np.arange(100_000, dtype=np.float32).astype(ml_dtypes.bfloat16).astype(np.float32)
+    rows = [numbers, -numbers, numbers / 2]
+    found = ask(stack, "same_large16", [b64(contents("BF16", row)) for row in rows[:2]] + [rows[2].tolist()])
+    for row, prediction in zip(rows, found, strict=True):
+        back = np.array(prediction, np.float64).astype(ml_dtypes.bfloat16).astype(np.float32)
+        np.testing.assert_array_equal(back, row)
 
 
 @pytest.mark.parametrize(

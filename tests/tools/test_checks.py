@@ -128,6 +128,21 @@ def test_mistakes_in_a_handler(tiny: Tiny, source: str, sentence: str) -> None:
     assert sentence in mistake
 
 
+@pytest.mark.parametrize(
+    ("schema", "sentence"),
+    [
+        ("instance_schema = ['string']", "TypeError: instance_schema is of type list; it has to be a dict, or None"),
+        ("prediction_schema = 'x.yaml'", "TypeError: prediction_schema is of type str; it has to be a dict, or None"),
+        ("instance_schema = {'enum': {1}}", "TypeError: instance_schema cannot be said in JSON: "),
+        ("instance_schema = {1: 2}", "TypeError: instance_schema cannot be said in JSON: "),
+    ],
+)
+def test_a_schema_that_is_none(tiny: Tiny, schema: str, sentence: str) -> None:
+    tiny.handler(f"class H(Handler):\n model = 'tiny'\n {schema}")
+    (mistake,) = checks.run(tiny.folder)
+    assert mistake.startswith(f"{tiny.yaml}:2: the handler of 'tiny' cannot be loaded: {sentence}")
+
+
 @pytest.mark.parametrize("body", ["def __init__(self): 1 / 0", "def load(self, artifacts): 1 / 0"])
 def test_a_handler_that_cannot_be_loaded(tiny: Tiny, body: str) -> None:
     file = tiny.handler(f"class H(Handler):\n model = 'tiny'\n {body}")

@@ -163,6 +163,26 @@ async def test_classes_come_as_texts() -> None:
     assert outputs["Y"].tolist() == [[b"2.000000:1:b:c", b"1.000000:0:a"]]
 
 
+async def test_what_a_configuration_says_of_tensors() -> None:
+    model = FakeModel(
+        {"A": ("FP32", [-1]), "B": ("BYTES", [1])},
+        {"Y": ("FP32", [2]), "Z": ("INT8", [1])},
+        lambda inputs: inputs,
+        labels={"Y": ["a", "b"]},
+        optional=["B"],
+        ragged=["A"],
+        pad="0",
+    )
+    async with FakeTriton({"m": model}).running() as url, opened(url) as client:
+        assert await client.spec("m") == ModelSpec(
+            "m",
+            (TensorSpec("A", "FP32", (-1,), ragged=True), TensorSpec("B", "BYTES", (1,), optional=True)),
+            (TensorSpec("Y", "FP32", (2,), labelled=True), TensorSpec("Z", "INT8", (1,))),
+            64,
+            pad="0",
+        )
+
+
 async def test_a_parameter_that_cannot_be_followed_is_said() -> None:
     model = FakeModel({"X": ("FP32", [-1])}, {"Y": ("FP32", [-1])}, lambda inputs: inputs, pad="x")
     async with FakeTriton({"m": model}).running() as url, opened(url) as client:

@@ -246,3 +246,71 @@ async def test_an_answer_without_outputs_is_a_failure() -> None:
 def test_a_model_that_was_never_read_is_not_ready() -> None:
     with pytest.raises(Unavailable):
         _ = Model("m", Recorder(1)).spec
+
+
+# Versions
+
+
+class Versioned(Recorder):
+    """Remembers the head of each call."""
+
+    def __init__(self) -> None:
+        super().__init__(4)
+        self.paths: list[bytes] = []
+
+    async def infer(self, model: str, codec: Codec, groups: Sequence[Arrays]) -> dict[str, NDArray[Any]]:
+        head, *_ = codec.request(groups)
+        self.paths.append(bytes(head).split(b" ")[1])
+        return await super().infer(model, codec, groups)
+
+
+async def test_a_version_is_called_by_its_own_path() -> None:
+    client = Versioned()
+    made = Model("m", client)
+    await made.read_spec()
+    row = {"X": np.ones((1, 2), np.float32)}
+    for model in (made, made.at("2"), made.at("3"), made.at("2")):
+        np.testing.assert_array_equal((await model.infer(row))["Y"], [[2, 2]])
+    plain = b"/v2/models/m/infer"
+    second, third = (b"/v2/models/m/versions/%b/infer" % version for version in (b"2", b"3"))
+    assert client.paths == [plain, second, third, second]
+
+
+async def test_the_version_that_a_model_is_at_is_the_model() -> None:
+    made, _ = await model(4)
+    assert made.at("") is made
+    assert made.at("2") is made.at("2")
+    assert made.at("2").at("2") is made.at("2")
+    assert (made.at("2").name, made.at("2").spec) == ("m", made.spec)
+
+
+async def test_requests_of_different_versions_do_not_share_a_call() -> None:
+    made, client = await model(8)
+    row = {"X": np.ones((1, 2), np.float32)}
+    versions = [made.at(version) for version in ("", "1", "2")]
+    await asyncio.gather(*(versions[number % 3].infer(row) for number in range(12)))
+    assert sum(shape[0] for shape in client.calls) == 12
+    assert max(shape[0] for shape in client.calls) <= 4
+
+
+async def test_a_new_configuration_is_that_of_every_version() -> None:
+    made, client = await model(4)
+    second = made.at("2")
+    client._spec = ModelSpec("m", (TensorSpec("X", "FP32", (3,)),), (TensorSpec("Y", "FP32", (3,)),), 8)
+    await made.read_spec()
+    assert second.spec is made.spec
+    assert (await second.infer({"X": np.ones((1, 3), np.float32)}))["Y"].shape == (1, 3)
+
+
+def test_a_version_of_a_model_that_was_never_read_is_not_ready() -> None:
+    with pytest.raises(Unavailable):
+        Model("m", Recorder(1)).at("2")
+
+
+async def test_a_version_that_was_asked_for_too_early_is_there_later() -> None:
+    client = Recorder(4)
+    made = Model("m", client)
+    with pytest.raises(Unavailable):
+        made.at("2")
+    await made.read_spec()
+    assert made.at("2").spec is made.spec
