@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from listener import batches
 from listener.batches import Batch
-from listener.call import Arrays, Call, Columns, Context, Json, Reply
+from listener.call import Arrays, Call, Columns, Context, Json, Reply, Rows
 from listener.errors import BadRequest, HandlerFailed, InstanceError, ListenerError
 from listener.pool import Pool
 from listener.predictions import prediction, predictions, top_k
 from listener.rows import from_instances, plain_output, rows_of
-from listener.tensors import ModelSpec, TensorError
+from listener.tensors import ModelSpec, TensorError, fits
 from listener.values import from_instance
 
 log = logging.getLogger("listener.handler")
@@ -121,8 +121,8 @@ class Handler:
         if self._preprocess.is_default:
             if context.media_type:
                 _check_media_type(context.media_type, spec)
-            if type(call.instances) is Columns and not spec.max_batch_size:  # they are the tensors
-                reply = await self.predict(Call([call.instances.value], context))
+            if type(call.instances) in _WHOLE and (one := _as_one(call.instances, spec)):
+                reply = await self.predict(Call(one, context))
                 return Reply(reply.predictions, whole=True)
         classes = top_k(context.parameters, spec) if context.parameters and unchanged else 0
         found: list[Batch] = []
@@ -278,6 +278,19 @@ def failed(route: str, hook: str, error: BaseException, context: Context, index:
     fields = {"request_id": context.request_id}
     log.error("the handler of %r failed in %s%s", route, hook, where, exc_info=error, extra={"fields": fields})
     return HandlerFailed(hook, route)
+
+
+#: What came as rows, and may be one instance.
+_WHOLE = {Columns, Rows}
+
+
+def _as_one(given: Sequence[Json], spec: ModelSpec) -> list[Json] | None:
+    """The one instance, if they are: tensors of a model that does not batch, or an array that fits without a batch."""
+    if isinstance(given, Columns):
+        return None if spec.max_batch_size else [given.value]
+    if isinstance(given, Rows) and spec.only_input and fits(given.array.shape, spec.only_input.shape):
+        return [given.array]
+    return None
 
 
 def _check_media_type(media_type: str, spec: ModelSpec) -> None:
