@@ -1,7 +1,7 @@
 """13. /openapi.json: an OpenAPI document that is true. schemathesis makes requests of it, good and broken ones.
 
-The models stand for the contract's cases (`models.py`). Left out is what is made to fail, to hang or to be slow: `failing`,
-`slow`, `counting`, `talking` and `greeting`, whose code takes no bytes but UTF-8.
+Of the suite's models those are left out that are made to fail or to be slow: `failing`, `slow`, `counting`, `talking`;
+and `greeting`, whose code takes no bytes but UTF-8.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ REFUSES_ALL_ELSE = WHATEVER_IS_SENT - {"identity_int64"}
 INFERS = WHATEVER_IS_SENT - {"optional"}
 #: One of each kind, for the run that `make test` has time for.
 SOME = {"identity_bool", "identity_uint64", "identity_bf16", "identity_fp32", "identity_bytes", "add_sub", "matrix"}
-SOME |= {"unbatched", "picture", "labelled", "optional"}
+SOME |= {"unbatched", "picture", "labelled", "optional", "versions"}
 
 
 @pytest.fixture(scope="session")
@@ -97,14 +97,14 @@ def test_the_instances_of_the_default_model_need_no_choice(target: Target, docum
 
 
 def test_the_files_for_vertex_say_the_same(target: Target, repository: Path) -> None:
-    def told(*source: str) -> list[Any]:
+    def told(name: str, *source: str) -> list[Any]:
         done = CliRunner().invoke(cli.cli, ["schema", "--model", name, *source])
         assert done.exit_code == 0, done.output
         return list(yaml.safe_load_all(done.stdout))
 
     for name in models.MODELS:
-        here = told("--repository", str(repository), "--default-model", models.DEFAULT)
-        there = told("--url", f"http://{target.host}:{target.port}")
+        here = told(name, "--repository", str(repository), "--default-model", models.DEFAULT)
+        there = told(name, "--url", f"http://{target.host}:{target.port}")
         assert (here[0], here[2]) == (there[0], there[2])  # the versions of a model are known to Triton alone
 
 
@@ -112,21 +112,33 @@ def test_the_files_for_vertex_say_the_same(target: Target, repository: Path) -> 
 
 
 def chosen(document: Document, names: Collection[str], infer: Collection[str] = ()) -> Document:
-    """A document with the paths of some models only, and of others below /v2; those of none stay."""
+    """A document with the paths of some models only, and of others below /v2; those of none stay.
+
+    Paths with the only version of a model say the same as those without it.
+    """
     made = copy.deepcopy(document)
     for path in list(made["paths"]):
-        found = re.match(r"/(v[12])/models/([^/:]+)", path)
-        if found and found[2] != "stats" and found[2] not in (names if found[1] == "v1" else infer):
-            del made["paths"][path]
+        found = re.match(r"/(v[12])/models/([^/:]+)(/versions/)?", path)
+        if found and found[2] != "stats":
+            wanted = found[2] in (names if found[1] == "v1" else infer)
+            if not wanted or (found[3] and models.MODELS[found[2]].versions == 1):
+                del made["paths"][path]
     for forms in _forms(made):
         forms[:] = [form for form in forms if _whose(form) in names]
     return made
 
 
-def by_instances(document: Document, names: Collection[str]) -> Document:
-    """Predictions in JSON alone, by instances and by columns, whose form the schemas tell to the last."""
+def by_instances(document: Document, names: Collection[str], predict_route: str = "/v1/models/") -> Document:
+    """Predictions in JSON alone, by instances and by columns, whose form the schemas tell to the last.
+
+    Args:
+        document: the whole one.
+        names: of models.
+        predict_route: the platform's, to have it too.
+    """
     made = chosen(document, names)
-    made["paths"] = {path: item for path, item in made["paths"].items() if path.endswith(":predict")}
+    kept = ("/v1/models/", predict_route)
+    made["paths"] = {p: item for p, item in made["paths"].items() if p.endswith(":predict") and p.startswith(kept)}
     for item in made["paths"].values():
         content = item["post"]["requestBody"]["content"]
         item["post"]["requestBody"]["content"] = {"application/json": content["application/json"]}
@@ -164,7 +176,7 @@ def _forms(document: Document) -> Iterator[list[Any]]:
 def _whose(form: Any) -> str:
     """The model that a form is for."""
     part = form["allOf"][0] if "allOf" in form else form["properties"]["parameters"]
-    return re.sub(r"\.(parameters|parameters\.by_path|infer\.request)$", "", str(part["$ref"]).rpartition("/")[2])
+    return re.sub(r"\.(parameters(\.by_\w+)?|infer\.request)$", "", str(part["$ref"]).rpartition("/")[2])
 
 
 def run(folder: Path, target: Target, document: Document, examples: int, mode: str, *checks: str) -> None:
@@ -202,15 +214,15 @@ def test_whatever_violates_the_schemas_is_refused(target: Target, document: Docu
 
 def test_every_answer_is_one_of_those_that_are_told(target: Target, document: Document, tmp_path: Path) -> None:
     """Below /v2 it is Triton that says what it accepts; it reads less strictly than its protocol, and more."""
-    run(tmp_path, target, chosen(document, {"add_sub", "picture"}, {"add_sub", "labelled"}), 3, "all")
+    run(tmp_path, target, chosen(document, {"add_sub", "picture", "versions"}, {"add_sub", "labelled"}), 5, "all")
 
 
 @pytest.mark.long
 def test_at_length(target: Target, document: Document, tmp_path: Path) -> None:
     for name in ("accepted", "refused", "told"):
         (tmp_path / name).mkdir()
-    sent = with_one_row(by_instances(document, WHATEVER_IS_SENT), WHATEVER_IS_SENT)
+    sent = with_one_row(by_instances(document, WHATEVER_IS_SENT, target.predict_route), WHATEVER_IS_SENT)
     run(tmp_path / "accepted", target, sent, 200, "positive", "positive_data_acceptance")
-    sent = by_instances(document, REFUSES_ALL_ELSE)
+    sent = by_instances(document, REFUSES_ALL_ELSE, target.predict_route)
     run(tmp_path / "refused", target, sent, 200, "negative", "negative_data_rejection")
     run(tmp_path / "told", target, chosen(document, WHATEVER_IS_SENT, INFERS), 50, "all")
