@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 
 from listener.errors import BadRequest, InternalError
 from listener.middleware import refused, translated
@@ -47,6 +47,8 @@ class Fallback(web.RequestHandler):
 def _cause(status: int, exc: BaseException | None, message: str | None) -> Exception:
     if status >= 500:
         return exc if isinstance(exc, Exception) else InternalError()
+    if isinstance(exc, ContentEncodingError):  # one that this machine's Python could learn, so it is told by the head
+        return BadRequest("the Content-Encoding is not handled; send gzip, deflate or neither")
     reason = message or (exc.message if isinstance(exc, HttpProcessingError) else "")
     first, _, _ = reason.strip().partition("\n")  # the rest quotes what came
     return BadRequest(f"the request is not HTTP/1.1: {first.rstrip(':')}".removesuffix(": "))

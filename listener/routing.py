@@ -53,7 +53,7 @@ def add(app: web.Application, settings: Settings, ends: Endpoints) -> None:
         _add_get(_exactly(app, health), ends.health)
     resources: dict[str, Resource] = {}
     for method, path, endpoint in _table(ends):
-        if path in (predict, health):
+        if path in (predict, health) and "{" not in path:
             continue
         if path not in resources:
             resources[path] = app.router.add_resource(path)
@@ -64,8 +64,13 @@ def _table(ends: Endpoints) -> list[tuple[str, str, Endpoint]]:
     own = [("GET", "/", pages.root), ("GET", pages.OPENAPI, ends.openapi)]
     models = ("/v1/models/{model}:predict", "/v1/models/{model}/versions/{version}:predict")
     predictions = [("POST", path, _whichever(ends, None)) for path in models]
-    # a resource that ends in :predict goes before the one whose name would swallow that
-    return [*own, *predictions, *ends.v1.resources(), *ends.oip.resources()]
+    status = [(method, _not_of_predictions(path), endpoint) for method, path, endpoint in ends.v1.resources()]
+    return [*own, *predictions, *status, *ends.oip.resources()]
+
+
+def _not_of_predictions(path: str) -> str:
+    """A path whose last name does not swallow the `:predict` behind it."""
+    return re.sub(r"\{(\w+)\}$", r"{\1:[^{}/]+(?<!:predict)}", path)
 
 
 def _add(resource: Resource, method: str, endpoint: Endpoint) -> None:

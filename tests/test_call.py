@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import numpy as np
 import pytest
 
-from listener.call import Call, Context, Reply
+from listener.call import Call, Columns, Context, Numbers, Reply, Rows
 
 
 @pytest.mark.parametrize(
@@ -52,3 +53,29 @@ def test_views_of_the_body_become_bytes_for_handlers() -> None:
     assert call.plain() == Call([b"abc", "x"], booleans=False)
     plain = Call([b"abc"])
     assert plain.plain() is plain
+
+
+def test_what_is_a_list_only_when_somebody_looks_becomes_one_for_handlers() -> None:
+    for instances, expected in (
+        (Numbers((2,), memoryview(bytes(16)), lambda: [0, 0]), [0, 0]),
+        (Columns({"a": [1, 2]}, lambda: [{"a": 1}, {"a": 2}]), [{"a": 1}, {"a": 2}]),
+        (Rows(np.array([3, 4])), [3, 4]),
+    ):
+        call = Call(instances, Context("me"), booleans=False)
+        plain = call.plain()
+        assert type(plain.instances) is list
+        assert (plain.instances, plain.context, plain.booleans) == (expected, call.context, False)
+        assert (len(instances), instances[-1], instances[0:1]) == (2, expected[-1], expected[:1])
+        assert list(instances) == expected
+
+
+def test_rows_of_columns_are_made_once() -> None:
+    made: list[int] = []
+
+    def make() -> list[int]:
+        made.append(1)
+        return [1, 2]
+
+    columns = Columns([1, 2], make)
+    assert (made, columns.value) == ([], [1, 2])
+    assert (len(columns), columns[0], list(columns), made) == (2, 1, [1, 2], [1])

@@ -80,8 +80,11 @@ class Oip:
         return response(await self._told(self._loaded().relay.get("/v2/models/stats")))
 
     async def index(self, request: web.Request) -> web.StreamResponse:
-        body = oip.checked(await request.read()).body
-        return response(await self._told(self._loaded().relay.post("/v2/repository/index", body, {})))
+        async def asked() -> TritonAnswer:
+            body = oip.checked(await request.read()).body
+            return await self._loaded().relay.post("/v2/repository/index", body, {})
+
+        return response(await self._told(asked()))
 
     def _asking(self, end: str) -> Endpoint:
         async def endpoint(request: web.Request) -> web.StreamResponse:
@@ -100,7 +103,7 @@ class Oip:
             async with asyncio.timeout(self._gate.timeout):
                 return passed(await asked)
         except TimeoutError:
-            raise DeadlineExceeded("Triton did not answer within the request's time") from None
+            raise DeadlineExceeded("there was no answer within the request's time (LISTENER_TIMEOUT)") from None
 
     async def infer(self, request: web.Request) -> web.StreamResponse:
         headers = lowered(request)

@@ -100,8 +100,12 @@ def chosen_by_path(request: web.Request) -> Choice:
 
 
 def lowered(request: web.Request) -> Mapping[str, str]:
-    """The request's headers, names in lower case."""
-    return MappingProxyType({name.lower(): value for name, value in request.headers.items()})
+    """The request's headers, names in lower case; values that came several times are joined by commas, as a list is."""
+    found: dict[str, str] = {}
+    for given, value in request.headers.items():
+        name = given.lower()
+        found[name] = f"{found[name]}, {value}" if name in found else value
+    return MappingProxyType(found)
 
 
 def read_call(body: Body, form: Form, context: Context) -> Call | None:

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from listener.call import Call, Context, Json
 from listener.contract import events, instances, media
@@ -74,6 +74,8 @@ async def _begun(request: web.Request) -> web.StreamResponse:
         REQUEST_ID_HEADER: request[REQUEST_ID],
     }
     out = web.StreamResponse(headers=headers)
+    if request.version < HttpVersion11:  # which has no chunks: the end of the connection is that of the answer
+        out.force_close()
     await out.prepare(request)
     return out
 

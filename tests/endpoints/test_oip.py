@@ -15,6 +15,7 @@ from listener.contract.answer import Answer
 from listener.endpoints import inference
 from listener.gate import Phase
 from listener.triton.wire import Answer as TritonAnswer
+from tests.endpoints.caller import calling
 from tests.endpoints.conftest import Serve, Served
 
 REDIRECT = "X-Vertex-Ai-Triton-Redirect"
@@ -218,6 +219,12 @@ async def test_what_triton_does_not_answer_is_504(
         served.triton.answer = lambda request: asyncio.sleep(9)  # type: ignore[assignment, return-value]
         status, body = await served.ask(method, path, data=infer(), headers=headers)
         assert (status, body.keys()) == (504, {"error"})
+
+
+async def test_nor_is_a_body_waited_for_without_end(serve: Serve) -> None:
+    async with serve(timeout=0.3) as served, calling(served.port) as caller:
+        await caller.send(b"POST /v2/repository/index HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n")
+        assert (caller.status, (await caller.body()).keys()) == (504, {"error"})
 
 
 async def test_a_triton_that_is_gone_is_503(serve: Serve) -> None:

@@ -13,6 +13,7 @@ import orjson
 import pytest
 from numpy.typing import NDArray
 
+from tests.endpoints.caller import calling
 from tests.endpoints.conftest import Serve, Served
 
 NPY = "application/x-npy"
@@ -210,6 +211,17 @@ async def test_whole_outputs_are_an_array_without_a_dimension_for_instances(serv
     _, head, body = await served.told("POST", "/predict", json=document, headers={"Accept": NPY})
     assert head["content-type"] == NPY
     np.testing.assert_array_equal(loaded(body), [4, 6])
+
+
+async def test_a_header_that_comes_twice_is_a_list(served: Served) -> None:
+    async with calling(served.port) as caller:
+        for lines in ((f"Accept: {NPY}", "Accept: */*"), ("Accept: */*", f"Accept: {NPY}")):
+            await caller.ask("/predict", {"instances": [[1, 2]]}, *lines[1:], accept=lines[0].removeprefix("Accept: "))
+            assert (caller.status, caller.headers["content-type"]) == (200, NPY)
+            await caller.reader.readexactly(int(caller.headers["content-length"]))
+        twice = ["Inference-Header-Content-Length: 2"] * 2
+        await caller.ask("/predict", b"{}", *twice, accept="*/*")
+        assert (caller.status, (await caller.body()).keys()) == (400, {"error"})
 
 
 async def test_what_is_no_array_of_numbers_cannot_be_asked_for(served: Served) -> None:

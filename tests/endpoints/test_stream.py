@@ -189,10 +189,13 @@ async def test_a_connection_goes_on_after_a_stream(served: Served, caller: Calle
     assert served.listener.gate.inside == 0
 
 
+@pytest.mark.parametrize("connection", ["close", "keep-alive"])
 @pytest.mark.parametrize(("path", "document"), [("/predict", telling("a", "b")), (GENERATE, generate("a b"))])
-async def test_to_http_1_0_they_come_without_chunks_and_then_the_end(served: Served, path: str, document: Any) -> None:
+async def test_to_http_1_0_they_come_without_chunks_and_then_the_end(
+    served: Served, path: str, document: Any, connection: str
+) -> None:
     async with calling(served.port) as caller:
-        await caller.ask(path, document, version="1.0")
+        await caller.ask(path, document, f"Connection: {connection}", version="1.0")
         assert caller.status == 200
         assert "transfer-encoding" not in caller.headers
         rest = await caller.rest()
