@@ -28,6 +28,23 @@ EXAMPLE = [
 ]
 """A zero, as a list of 64 numbers."""
 
+_PICTURE = {
+    "description": "A PNG or JPEG picture.",
+    "type": "object",
+    "properties": {"b64": {"type": "string", "format": "byte", "minLength": 4}},
+    "required": ["b64"],
+    "additionalProperties": False,
+}
+_NUMBERS = {
+    "description": "An 8x8 picture, row by row; 0 is paper, 16 full ink.",
+    "type": "array",
+    "items": {"type": "number", "minimum": 0, "maximum": 16},
+    "minItems": 64,
+    "maxItems": 64,
+}
+_PROBABILITY = {"type": "number", "minimum": 0, "maximum": 1}
+_PROBABILITIES = {"type": "array", "items": _PROBABILITY, "minItems": 10, "maxItems": 10}
+
 _ACCEPTED = "an instance is a PNG or JPEG picture or a list of 64 numbers"
 
 
@@ -36,6 +53,18 @@ class Digits(Handler):
 
     model = "digits"
     example = EXAMPLE
+    instance_schema = {"title": "A picture of a digit", "anyOf": [_PICTURE, _NUMBERS]}
+    prediction_schema = {
+        "title": "What the picture shows",
+        "type": "object",
+        "properties": {
+            "digit": {"type": "integer", "minimum": 0, "maximum": 9},
+            "score": {"description": "Its probability.", **_PROBABILITY},
+            "scores": {"description": "Those of 0 to 9.", **_PROBABILITIES},
+        },
+        "required": ["digit", "score", "scores"],
+        "additionalProperties": False,
+    }
     max_pixels = 25_000_000
 
     def preprocess(self, instance: Any) -> dict[str, Floats]:

@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from listener import middleware, routing
+from listener.artifacts import choice
 from listener.endpoints import pages
 from listener.endpoints import predict as endpoint
+from listener.endpoints.description import Description
 from listener.endpoints.oip import Oip
 from listener.endpoints.serving import Serving
 from listener.endpoints.stream import PredictStream
@@ -44,6 +46,7 @@ _KEEP_ALIVE = 75.0
 _QUIET: dict[str, Any] = {"access_log": None}
 
 LISTENER = web.AppKey["Listener"]("listener")
+_LOADING = "the service is being loaded"
 
 
 class Listener:
@@ -64,6 +67,7 @@ class Listener:
         self.loaded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.predict = endpoint.Predict(self.gate, self.serving, settings.compress_from)
         self._serving: Serving | None = None
+        self._step = choice.BEING_FETCHED if settings.fetches else _LOADING
 
     def serving(self) -> Serving:
         """The loaded service.
@@ -83,7 +87,7 @@ class Listener:
         """What stands between this worker and its first prediction; empty = nothing."""
         if self.failure.done():  # its sentences name paths: they are for the log
             return ["the service cannot be served; the log has the reason"]
-        return self._serving.readiness.missing if self._serving else ["the service is being loaded"]
+        return self._serving.readiness.missing if self._serving else [self._step]
 
     async def lifetime(self, app: web.Application) -> AsyncIterator[None]:
         """Loads the service behind the open port and takes it down again (a `cleanup_ctx`)."""
@@ -110,7 +114,9 @@ class Listener:
         # imported in a thread: it takes a few hundred milliseconds, in which health must answer
         assembly = await asyncio.to_thread(importlib.import_module, "listener.assembly")
         try:
-            self._serving = serving = await assembly.build(self.settings, stack)
+            service = await choice.arrived(self.settings)
+            self._step = _LOADING
+            self._serving = serving = await assembly.build(self.settings, service, stack)
         except ConfigError as error:
             self._fail(error)
             return
@@ -133,7 +139,7 @@ def make(listener: Listener) -> web.Application:
         stream=PredictStream(gate, loaded),
         oip=Oip(gate, loaded, listener.missing),
         v1=V1(loaded),
-        openapi=pages.root,
+        openapi=Description(loaded, listener.settings.predict_route, listener.settings.health_route),
     )
     routing.add(app, listener.settings, ends)
     app.cleanup_ctx.append(listener.lifetime)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import urllib.parse
 from contextlib import AsyncExitStack
 from functools import partial
-from pathlib import Path
 
 from listener import loader
-from listener import service as services
 from listener.call import Json
 from listener.endpoints.serving import Serving
 from listener.graph import Node, Router, Step
@@ -29,17 +26,17 @@ from listener.triton.shm import SharedMemory
 log = logging.getLogger("listener.app")
 
 
-async def build(settings: Settings, stack: AsyncExitStack) -> Serving:
+async def build(settings: Settings, service: Service, stack: AsyncExitStack) -> Serving:
     """Builds the floors between Triton and the endpoints.
 
     Args:
         settings: all of them.
+        service: what is served.
         stack: takes everything down again, in reverse.
 
     Raises:
-        ConfigError: listener.yaml or a handler is wrong.
+        ConfigError: a handler is wrong.
     """
-    service = services.read(Path(settings.service))
     memory = _memory(settings)
     client = TritonClient(settings.triton_url, memory, settings.busy_wait)
     await client.open()
@@ -70,9 +67,7 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Serving:
 
 def _memory(settings: Settings) -> SharedMemory | None:
     """Shared memory with a Triton on this machine."""
-    if urllib.parse.urlsplit(settings.triton_url).hostname not in ("127.0.0.1", "localhost", "::1"):
-        return None
-    return SharedMemory(default_size(workers=settings.worker_count))
+    return SharedMemory(default_size(workers=settings.worker_count)) if settings.triton_is_here else None
 
 
 def _close(handler: Handler) -> None:

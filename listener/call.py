@@ -23,7 +23,8 @@ Body: TypeAlias = bytes | memoryview
 #: What JSON can say, plus `bytes` where a `{"b64": ...}` object stood.
 Json: TypeAlias = Any
 
-_EMPTY: Mapping[str, Any] = MappingProxyType({})
+#: No parameters, no headers.
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Context(NamedTuple):
@@ -42,9 +43,9 @@ class Context(NamedTuple):
     """
 
     request_id: str = ""
-    headers: Mapping[str, str] = _EMPTY
-    parameters: Mapping[str, Json] = _EMPTY
-    extras: Mapping[str, Json] = _EMPTY
+    headers: Mapping[str, str] = NOTHING
+    parameters: Mapping[str, Json] = NOTHING
+    extras: Mapping[str, Json] = NOTHING
     deadline: float = float("inf")
     model: str = ""
     version: str = ""

@@ -1,4 +1,4 @@
-"""The command line: `listener up|serve|triton|health|predict|check|settings`.
+"""The command line: `listener up|serve|triton|health|predict|check|schema|settings`.
 
 Options that are settings come from the table in `settings.py`, with its help text; each is an environment variable too.
 """
@@ -17,8 +17,8 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from listener import __version__, observe, probe
-from listener import service as services
 from listener import settings as settings_table
+from listener.artifacts import choice
 from listener.errors import ConfigError
 from listener.settings import Settings, as_text, env_name
 
@@ -26,9 +26,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
 _LOGGING = ("log_level", "log_format", "triton_log_level")
+_PLACE = ("service", "repository", "storage_uri", "default_model")
 _LISTENING = ("host", "port", "predict_route", "health_route")
 _SERVING = (
-    "service",
+    *_PLACE,
+    "artifacts",
     "workers",
     "threads",
     "max_body",
@@ -77,10 +79,9 @@ def up(**given: Any) -> None:
     from listener.triton.server import TritonServer
 
     configured = _configure(given)
-    service = services.read(Path(configured.service))
-    repository = _existing(service.repository)
+    repository = _repository(configured)
     triton = TritonServer(installation.find(configured.triton_bin), repository, configured, free_ports=True)
-    sys.exit(workers.serve(configured, triton, lambda now: _announce(now, service)))
+    sys.exit(workers.serve(configured, triton, _announce))
 
 
 @cli.command()
@@ -90,27 +91,34 @@ def serve(**given: Any) -> None:
     from listener import workers
 
     configured = _configure(given)
-    service = services.read(Path(configured.service))
-    sys.exit(workers.serve(configured, None, lambda now: _announce(now, service)))
+    if configured.fetches and not configured.triton_is_here:
+        raise ConfigError(
+            f"{configured.place}: is fetched by the `listener triton` that runs on the same machine, and Triton is at "
+            f"{configured.triton_url}; give `listener serve` a folder in LISTENER_REPOSITORY"
+        )
+    choice.here(configured)
+    sys.exit(workers.serve(configured, None, _announce))
 
 
 @cli.command()
-@options("service", "triton_url", "triton_metrics_url", *_TRITON, *_LOGGING)
+@options(*_PLACE, "artifacts", "triton_url", "triton_metrics_url", *_TRITON, *_LOGGING)
 def triton(**given: Any) -> None:
     """Run tritonserver with the right flags as the only child.
 
     Signals are forwarded, the exit status is passed on, and each of its log lines becomes one of ours. This is what the
-    image's supervisord runs. Its HTTP port is the one of --triton-url, on 127.0.0.1.
+    image's supervisord runs. Its HTTP port is the one of --triton-url, on 127.0.0.1. A repository in Cloud Storage is
+    fetched before, for the `listener serve` beside it as well.
     """
     from listener import workers
+    from listener.artifacts.delivery import Delivery
     from listener.triton import installation
     from listener.triton.server import TritonServer
 
     configured = _configure(given)
-    service = services.read(Path(configured.service))
-    repository = _existing(service.repository)
+    repository = _repository(configured)
     server = TritonServer(installation.find(configured.triton_bin), repository, configured, free_ports=False)
-    sys.exit(asyncio.run(workers.run_triton(server)))
+    delivery = None if repository else Delivery(dataclasses.replace(configured, triton_url=server.url))
+    sys.exit(asyncio.run(workers.run_triton(server, delivery)))
 
 
 @cli.command()
@@ -150,7 +158,7 @@ def predict(source: str, url: str | None, seconds: float, as_json: bool, **given
 
 
 @cli.command()
-@options("service")
+@options(*_PLACE)
 def check(**given: Any) -> None:
     """Validate listener.yaml, the handlers and the model repository without opening a port.
 
@@ -159,13 +167,40 @@ def check(**given: Any) -> None:
     from listener.tools import checks
 
     configured = settings_table.read(**given)
-    mistakes = checks.run(Path(configured.service)) + settings_table.misspelt()
+    mistakes = checks.of(lambda: choice.local(configured)) + settings_table.misspelt()
     for mistake in mistakes:
         click.echo(mistake)
     if mistakes:
         click.echo(f"{len(mistakes)} mistake{'s' if len(mistakes) > 1 else ''}", err=True)
         sys.exit(1)
     click.echo("everything is in order")
+
+
+@cli.command()
+@options(*_PLACE)
+@click.option("--url", help="A listener that runs, such as http://127.0.0.1:8080, instead of files.")
+@click.option("--model", metavar="NAME", help="A route or a model; default: what a request gets that names none.")
+@click.option("--out", metavar="DIR", help="Write three files there, instead of printing.")
+@click.option("--timeout", "seconds", default=10.0, show_default=True, help="Seconds to wait for --url.")
+def schema(url: str | None, model: str | None, out: str | None, seconds: float, **given: Any) -> None:
+    """Describe one instance, the parameters and one prediction, for Vertex's predictSchemata.
+
+    Three Schema Objects of OpenAPI 3.0.2 in YAML: instance.yaml, parameters.yaml and prediction.yaml. They come from
+    what the handler declares, else from the model's configuration or ONNX file.
+    """
+    from listener.tools import schema as schemata
+
+    if url is None:
+        found = schemata.of_service(choice.local(settings_table.read(**given)), model)
+    elif any(value is not None for value in given.values()):
+        raise click.UsageError("--url asks a listener that runs, which has its own service and repository")
+    else:
+        found = schemata.of_listener(url, model, seconds)
+    if out is None:
+        click.echo(schemata.stream(found), nl=False)
+        return
+    schemata.write(found, Path(out))
+    click.echo(schemata.next_step(Path(out)))
 
 
 @cli.command("settings")
@@ -184,16 +219,19 @@ def _configure(given: dict[str, Any]) -> Settings:
     return configured
 
 
-def _existing(repository: Path) -> Path:
-    if not repository.is_dir():
-        raise ConfigError(f"{repository}: no such folder; 'repository' in listener.yaml names the model repository")
-    return repository
+def _repository(configured: Settings) -> Path | None:
+    """The model repository, or None where it has to be fetched first."""
+    service = choice.here(configured)
+    return choice.with_repository(service).repository if service else None
 
 
-def _announce(configured: Settings, service: services.Service) -> None:
+def _announce(configured: Settings) -> None:
     """What is served, and for a person at a terminal a line to try it."""
+    service = choice.present(configured)
+    if service is None:  # what was fetched went in this moment, and so does everything else
+        return
     url = configured.local_url(configured.predict_route)
-    served = ", ".join(service.routes)
+    served = ", ".join(service.routes) or f"every model of {configured.place or service.repository}"
     if not observe.for_people(configured.log_format, sys.stdout):
         logging.getLogger("listener").info("ready: serving %s on %s", served, url)
         return

@@ -244,7 +244,7 @@ class Connection(asyncio.Protocol):
         identifier = request_id(head.headers.get("x-request-id", ""))
         status, more = b"200 OK", _AS_JSON
         try:
-            answer = await path.predict(head.headers, identifier, self._read)
+            answer = await path.predict(head.headers, head.wanted, identifier, self._read)
             body = answer.body
             if answer.headers or answer.status != 200 or answer.media_type != JSON:
                 status, more = _status(answer.status), _lines(answer)

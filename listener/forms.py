@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import urllib.parse
 from collections.abc import Callable
 from typing import Literal
 
 MIB = 1024 * 1024
+#: Bucket names: https://cloud.google.com/storage/docs/buckets#naming
+_BUCKET = re.compile(r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](/.*)?", re.DOTALL)
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+#: How the platform writes a variable in `args` and `env`; one that it does not know stays as it is.
+_REFERENCE = re.compile(r"\$\([A-Za-z_]\w*\)")
 #: As many workers as suit the CPUs.
 AUTO: Literal["auto"] = "auto"
 
@@ -101,6 +107,17 @@ def arguments(text: str) -> tuple[str, ...]:
         return tuple(shlex.split(text))
     except ValueError as error:
         raise ValueError(f"cannot be split into arguments: {error}") from None
+
+
+def place(text: str) -> str:
+    if reference := _REFERENCE.search(text):
+        raise ValueError(f"holds {reference[0]}, which the platform has not replaced by a value")
+    if _SCHEME.match(text) and not _BUCKET.fullmatch(text):
+        raise ValueError(
+            "is neither a folder nor gs://BUCKET or gs://BUCKET/PREFIX, with a bucket's name of 3 or more lower-case "
+            "letters, digits, '-', '_' and '.'"
+        )
+    return text
 
 
 def names(text: str) -> frozenset[str]:

@@ -48,10 +48,11 @@ class Step:
     def __init__(self, name: str, handler: Handler, relay: Relay) -> None:
         self.name, self.model, self.handler, self._relay = name, handler.model, handler, relay
         self.streams = inspect.isasyncgenfunction(handler.predict)
-        self._generic = type(handler) is Handler
+        #: The model that may be decoupled; what a handler does with its models is its own business.
+        self._generic = handler.models[handler.model] if type(handler) is Handler else None
 
     async def __call__(self, call: Call) -> Reply:
-        if self._generic and self.is_decoupled:
+        if self._generic is not None and self._generic.spec.decoupled:
             return await decoupled.collect(self._relay, call, self.handler.spec)
         if not self.handler.reads_views:
             call = call.plain()
@@ -70,7 +71,7 @@ class Step:
         Raises:
             Unavailable: the model is not known yet.
         """
-        return self._generic and self.handler.spec.decoupled
+        return self._generic is not None and self._generic.spec.decoupled
 
     def generate_request(self, call: Call, said: Mapping[str, Json] | None = None) -> tuple[str, bytes]:
         """Path and body of the request to Triton that streams the answer of a model, past any handler.
@@ -135,11 +136,17 @@ class Router:
     """
 
     def __init__(self, steps: Mapping[str, Step], default: str, models: Models, relay: Relay, pool: Pool) -> None:
-        self.steps, self.default = steps, default
+        self.steps, self.default, self._usual = steps, default, steps.get(default)
         self._models, self._relay, self._pool = models, relay, pool
         self._unrouted: dict[str, tuple[Model, Step]] = {}
 
-    async def __call__(self, call: Call) -> Reply:
+    def __call__(self, call: Call) -> Awaitable[Reply]:
+        context = call.context
+        if context.parameters or context.model or self._usual is None:
+            return self._chosen(call)
+        return self._usual(call)  # as most requests have it
+
+    async def _chosen(self, call: Call) -> Reply:
         step, call = await self.choose(call)
         return await step(call)
 
@@ -152,8 +159,6 @@ class Router:
             Unavailable: the model is there and not ready.
         """
         context = call.context
-        if not context.model and not context.parameters:  # as most requests have it
-            return self.steps.get(self.default) or await self.step(self._default(), context), call
         step = await self.step(_asked_for(context) or self._default(), context)
         version = _version(context)
         if version and not await self._models.has_version(step.model, version):

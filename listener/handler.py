@@ -9,17 +9,22 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence, Sized
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from listener import batches
+from listener.batches import Batch
 from listener.call import Arrays, Call, Columns, Context, Json, Reply
 from listener.errors import BadRequest, HandlerFailed, InstanceError, ListenerError
 from listener.pool import Pool
-from listener.rows import from_instances, plain_output, rows_of, stack
-from listener.tensors import ModelSpec, TensorError, from_instance, to_json
+from listener.predictions import prediction, predictions, top_k
+from listener.rows import from_instances, plain_output, rows_of
+from listener.tensors import ModelSpec, TensorError
+from listener.values import from_instance
 
 log = logging.getLogger("listener.handler")
 
@@ -38,7 +43,13 @@ class Model(Protocol):
 
     async def infer_parts(self, arrays: Arrays, deadline: float = ...) -> list[dict[str, NDArray[Any]]]: ...
 
-    async def infer_checked(self, arrays: dict[str, NDArray[Any]]) -> list[dict[str, NDArray[Any]]]: ...
+    async def infer_batches(
+        self, batches: Sequence[Arrays], deadline: float = ..., top_k: int = ...
+    ) -> list[list[dict[str, NDArray[Any]]]]: ...
+
+    async def infer_checked(
+        self, arrays: dict[str, NDArray[Any]], top_k: int = ...
+    ) -> list[dict[str, NDArray[Any]]]: ...
 
 
 class Handler:
@@ -51,11 +62,16 @@ class Handler:
         model: name of the model in the repository; listener.yaml's `model` overrides it.
         example: a valid instance (`{"b64": ...}` objects as `bytes`); it is sent through the handler before the service
             calls itself ready. None = nothing is sent.
+        instance_schema: what an instance is, as callers send it: a schema of OpenAPI 3.0, for /openapi.json and
+            `listener schema`. It checks nothing. None = not told.
+        prediction_schema: what a prediction is, likewise.
         models: every routed model by name.
     """
 
     model: str = ""
     example: Json = None
+    instance_schema: Mapping[str, Any] | None = None
+    prediction_schema: Mapping[str, Any] | None = None
     models: Mapping[str, Model]
     _name: str
     _pool: Pool
@@ -83,39 +99,41 @@ class Handler:
 
         Signature to override: `postprocess(self, outputs)` or `postprocess(self, outputs, context)`.
         """
-        arrays: Arrays = outputs[0]
-        if len(arrays) == 1:
-            return to_json(next(iter(arrays.values())))
-        return {name: to_json(array) for name, array in arrays.items()}
+        return prediction(outputs[0], self.models[self.model].spec)
 
     async def predict(self, call: Call) -> Reply:
         """The whole request. The default: `preprocess` each instance, one batch to the model, `postprocess` each row.
 
+        Where the model's configuration lets rows differ, there may be several batches. Without a `postprocess`,
+        `parameters.top_k` asks for the best classes of labelled outputs.
+
         Raises:
             InstanceError: an instance is wrong; carries its index.
+            BadRequest: `parameters.top_k` is none.
             HandlerFailed: a hook raised something else, or gave what the model does not take.
             ListenerError: from the model.
         """
         model = self.models[self.model]
-        if call.context.version:
-            model = model.at(call.context.version)
-        if isinstance(call.instances, Columns) and model.spec.max_batch_size == 0 and self._preprocess.is_default:
-            reply = await self.predict(Call([call.instances.value], call.context))
-            return Reply(reply.predictions, whole=True)
-        if call.context.media_type and self._preprocess.is_default:
-            _check_media_type(call.context.media_type, model.spec)
-        batch = self._plain_batch(call, model.spec) if self._preprocess.is_default else None
-        if batch is not None:
-            parts = await model.infer_checked(batch)
-        else:
-            batch = await self._before(call)
-            try:
-                parts = await model.infer_parts(batch, call.context.deadline)
-            except TensorError as error:
-                raise failed(self._name, "preprocess", error, call.context) from error
-        if self._postprocess.is_default and (array := plain_output(parts, model.spec)) is not None:
-            return Reply(array)
-        return Reply(await self._postprocess.each(rows_of(parts, model.spec), call.context, self._pool))
+        context = call.context
+        if context.version:
+            model = model.at(context.version)
+        spec = model.spec
+        if self._preprocess.is_default:
+            if type(call.instances) is Columns and spec.max_batch_size == 0:
+                reply = await self.predict(Call([call.instances.value], context))
+                return Reply(reply.predictions, whole=True)
+            if context.media_type:
+                _check_media_type(context.media_type, spec)
+        parameters = context.parameters
+        classes = top_k(parameters, spec) if parameters and self._postprocess.is_default else 0
+        if self._preprocess.is_default and (batch := self._plain_batch(call, spec)) is not None:
+            return await self._after([], [await model.infer_checked(batch, classes)], call, spec, classes)
+        found = await self._before(call, spec)
+        try:
+            answers = await model.infer_batches([one.arrays for one in found], context.deadline, classes)
+        except TensorError as error:
+            raise failed(self._name, "preprocess", error, context) from error
+        return await self._after(found, answers, call, spec, classes)
 
     def _plain_batch(self, call: Call, spec: ModelSpec) -> dict[str, NDArray[Any]] | None:
         """The usual request to a model without a handler: numbers, all of one shape."""
@@ -135,18 +153,35 @@ class Handler:
         """Whether an instance may be a view of the request's body, which is only good for as long as the request."""
         return type(self).predict is Handler.predict  # which gives its hooks bytes
 
-    async def _before(self, call: Call) -> dict[str, NDArray[Any]]:
-        arrays = await self._preprocess.each(call.plain().instances, call.context, self._pool)
+    async def _before(self, call: Call, spec: ModelSpec) -> list[Batch]:
+        instances, context = call.plain().instances, call.context
         try:
+            if self._preprocess.is_default:
+                return await self._pool.run(lambda: batches.of_json(instances, spec))
+            arrays = await self._preprocess.each(instances, context, self._pool)
             for index, given in enumerate(arrays):
                 if not isinstance(given, Mapping):
                     what = type(given).__name__
                     raise TypeError(f"preprocess returned {what} for instances[{index}]; it has to be arrays by name")
-            return stack(arrays)
-        except TensorError as error:
-            raise InstanceError(str(error.args[0]), error.args[1]) from None
+            return batches.of_rows(arrays, spec)
+        except ListenerError:
+            raise
         except Exception as error:
-            raise failed(self._name, "preprocess", error, call.context) from error
+            if isinstance(error, TensorError) and len(error.args) == 2:
+                raise InstanceError(*error.args) from None
+            raise failed(self._name, "preprocess", error, context) from error
+
+    async def _after(
+        self, found: Sequence[Batch], answers: Sequence[Sequence[Arrays]], call: Call, spec: ModelSpec, classes: int
+    ) -> Reply:
+        """The predictions out of the answers to each batch."""
+        if not self._postprocess.is_default:
+            rows = batches.in_order(found, [rows_of(parts, spec) for parts in answers])
+            return Reply(await self._postprocess.each(rows, call.context, self._pool))
+        if len(answers) == 1 and not classes and (array := plain_output(answers[0], spec)) is not None:
+            return Reply(array)
+        made = await self._pool.run(partial(_predictions, answers, spec, classes > 0))
+        return Reply(batches.in_order(found, made))
 
     def bind(self, name: str, model: str, models: Mapping[str, Model], pool: Pool) -> None:
         """Hands the handler its collaborators. Called by the listener, or by a test.
@@ -160,6 +195,11 @@ class Handler:
         self._name, self.model, self.models, self._pool = name, model, models, pool
         self._preprocess = _Hook(name, "preprocess", self.preprocess, Handler.preprocess)
         self._postprocess = _Hook(name, "postprocess", self.postprocess, Handler.postprocess)
+
+
+def _predictions(answers: Sequence[Sequence[Arrays]], spec: ModelSpec, classes: bool) -> list[list[Json]]:
+    """Those of each batch."""
+    return [predictions(parts, spec, classes) for parts in answers]
 
 
 class _Hook:

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from listener.contract.media import EVENTS, RAW, accepts, media_type
-from listener.contract.oip import HEADER_LENGTH
+from listener.contract import media
+from listener.contract.media import Wanted
 from listener.contract.vertex_triton import REDIRECT
 
 #: Token, colon, visible ASCII: no folded lines, no control characters, no blanks before the colon.
@@ -35,11 +35,13 @@ class Head:
     Attributes:
         headers: names in lower case.
         length: of the body, in bytes.
-        raw: the body is one instance's bytes.
+        wanted: what they say of the body and the answer.
+        raw: the body is a tensor's bytes.
     """
 
     headers: Mapping[str, str]
     length: int
+    wanted: Wanted
     raw: bool = False
 
 
@@ -85,12 +87,13 @@ class Heads:
             return None
         if not _UNUSUAL.isdisjoint(headers) or "host" not in headers:
             return None
-        if headers.get("connection", "keep-alive").lower() != "keep-alive" or accepts(
-            headers.get("accept", ""), EVENTS
-        ):
+        if headers.get("connection", "keep-alive").lower() != "keep-alive":
+            return None
+        if media.accepts(headers.get("accept", ""), media.EVENTS):
             return None
         length = headers.get("content-length", "")
         if not _DIGITS.fullmatch(length) or not 0 < int(length) <= self._max_body:
             return None
-        is_raw = media_type(headers.get("content-type", "")) == RAW and HEADER_LENGTH not in headers
-        return Head(MappingProxyType(headers), int(length), is_raw)
+        wanted = media.wanted(headers)
+        is_raw = wanted.form is media.Form.BYTES and media.media_type(headers["content-type"]) == media.RAW
+        return Head(MappingProxyType(headers), int(length), wanted, is_raw)

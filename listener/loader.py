@@ -9,6 +9,8 @@ import traceback
 from collections.abc import Mapping
 from pathlib import Path
 
+import orjson
+
 from listener.errors import ConfigError, one_line
 from listener.handler import Handler, Model
 from listener.pool import Pool
@@ -61,6 +63,8 @@ def load(service: Service, route: Route, handler: type[Handler], models: Mapping
         for name in ("load", "close"):
             if inspect.iscoroutinefunction(getattr(made, name)):
                 raise TypeError(f"{name} is async def; it has to be a plain def")
+        for name in ("instance_schema", "prediction_schema"):
+            _check_schema(name, getattr(made, name))
         made.bind(route.name, model_name(route, handler), models, pool)
         made.load(service.folder)
     except (Exception, SystemExit) as error:
@@ -69,6 +73,15 @@ def load(service: Service, route: Route, handler: type[Handler], models: Mapping
             f"{_explain(error, service.folder)}"
         ) from error
     return made
+
+
+def _check_schema(name: str, schema: object) -> None:
+    if schema is not None and not isinstance(schema, dict):
+        raise TypeError(f"{name} is of type {type(schema).__name__}; it has to be a dict, or None")
+    try:
+        orjson.dumps(schema)
+    except TypeError as error:
+        raise TypeError(f"{name} cannot be said in JSON: {error}") from None
 
 
 def _first_on_path(folder: Path) -> None:

@@ -1,13 +1,12 @@
 """Rows: instances as a batch, and a batch's outputs as rows again.
 
 Whole requests of numbers become one array in one pass, which is what most requests to a model without a handler are.
-`tensors.py` knows every case and what to say of each mistake, one instance at a time; the functions for the plain case
-give None for all others.
+`batches.py` and `predictions.py` know every case and what to say of each mistake; the functions for the plain case give
+None for all others.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 import struct
 import sys
@@ -19,54 +18,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from listener.call import Arrays, Json, Numbers
-from listener.tensors import NUMPY, ModelSpec, TensorError, TensorSpec, as_array, dims, fits, printable
+from listener.predictions import printable
+from listener.tensors import LETTERS, NUMPY, ModelSpec, TensorError, TensorSpec, fits, is_bare, packer
 
-#: struct's letters; it refuses what is no number, too large, or no whole number where one is wanted.
-_LETTERS = {
-    "INT8": "b",
-    "UINT8": "B",
-    "INT16": "h",
-    "UINT16": "H",
-    "INT32": "i",
-    "UINT32": "I",
-    "INT64": "q",
-    "UINT64": "Q",
-    "FP16": "e",
-    "FP32": "f",
-    "FP64": "d",
-}
 #: The least and the greatest number of a datatype; of whole ones only as far as doubles hold them all.
 _LIMITS = {
     NUMPY[name]: (float(np.finfo(NUMPY[name]).min), float(np.finfo(NUMPY[name]).max))
     if NUMPY[name].kind == "f"
     else (float(max(np.iinfo(NUMPY[name]).min, -(2**53))), float(min(np.iinfo(NUMPY[name]).max, 2**53)))
-    for name in _LETTERS
+    for name in LETTERS
 }
 
 
-def stack(instances: Sequence[Arrays]) -> dict[str, NDArray[Any]]:
-    """Arrays of single instances, joined along a new leading batch dimension. Numbers and lists count as arrays.
+def stack(rows: Sequence[Arrays]) -> dict[str, NDArray[Any]]:
+    """Arrays of single rows, joined along a new leading batch dimension.
 
     Raises:
-        TensorError: an instance has other names or shapes than the first; `args[1]` is its index.
+        TensorError: they differ in names or shapes.
     """
-    made = [{name: as_array(array) for name, array in arrays.items()} for arrays in instances]
-    first = made[0]
-    for index, arrays in enumerate(made):
-        if arrays.keys() != first.keys():
-            raise TensorError(f"gives the tensors {_quoted(arrays)} where instances[0] gives {_quoted(first)}", index)
-        for name, array in arrays.items():
-            if array.shape != first[name].shape:
-                raise TensorError(
-                    f"{name!r} has shape {dims(array.shape)} where instances[0] has {dims(first[name].shape)}", index
-                )
-    if len(made) == 1:  # nothing to copy
+    first = rows[0]
+    if len(rows) == 1:  # nothing to copy
         return {name: array[np.newaxis] for name, array in first.items()}
-    return {name: np.stack([arrays[name] for arrays in made]) for name in first}
+    for row in rows:
+        if row.keys() != first.keys() or any(array.shape != first[name].shape for name, array in row.items()):
+            raise TensorError("the rows differ in their tensors or in the tensors' shapes")
+    return {name: np.stack([row[name] for row in rows]) for name in first}
 
 
 def from_instances(instances: Sequence[Json], tensor: TensorSpec, booleans: bool) -> NDArray[Any] | None:
-    """Instances that are lists of numbers, or one that is a tensor's bytes, as a batch.
+    """Instances that are numbers or lists of them, or one that is a tensor's bytes, as a batch.
 
     Args:
         instances: N of them.
@@ -76,7 +56,7 @@ def from_instances(instances: Sequence[Json], tensor: TensorSpec, booleans: bool
     Returns:
         An array of shape [N, *tensor.shape] and the tensor's dtype, read-only; None = look closer.
     """
-    if tensor.datatype not in _LETTERS:
+    if tensor.datatype not in LETTERS:
         return None
     if isinstance(instances, Numbers):
         return _numbers(instances, tensor)
@@ -88,11 +68,14 @@ def from_instances(instances: Sequence[Json], tensor: TensorSpec, booleans: bool
     shape = [len(instances)]
     for size in tensor.shape:
         if not _same_length(level) or size not in (-1, len(level[0])):
-            return None
+            if len(shape) > 1 or not is_bare(tensor.shape):
+                return None
+            shape += [1] * len(tensor.shape)
+            break
         shape.append(len(level[0]))
         level = level[0] if len(level) == 1 else list(chain.from_iterable(level))
     try:
-        packed = _packer(len(level), tensor.datatype).pack(*level)
+        packed = packer(len(level), tensor.datatype).pack(*level)
     except (struct.error, OverflowError):
         return None
     return np.ndarray(shape, NUMPY[tensor.datatype], packed)
@@ -105,20 +88,18 @@ def _same_length(level: Sequence[Json]) -> bool:
     return set(map(type, level)) == {list} and len(set(map(len, level))) == 1
 
 
-@functools.lru_cache(256)
-def _packer(count: int, datatype: str) -> struct.Struct:
-    return struct.Struct(f"={count}{_LETTERS[datatype]}")
-
-
 def _numbers(given: Numbers, tensor: TensorSpec) -> NDArray[Any] | None:
-    if not fits(given.shape[1:], tensor.shape):
-        return None
+    shape = given.shape
+    if not fits(shape[1:], tensor.shape):
+        if len(shape) > 1 or not is_bare(tensor.shape):
+            return None
+        shape += (1,) * len(tensor.shape)
     dtype = NUMPY[tensor.datatype]
     values = np.frombuffer(given.values)
     if not _within(values, dtype):
         return None
     array = values.astype(dtype, copy=False)
-    return array.reshape(given.shape) if dtype.kind == "f" or (array == values).all() else None
+    return array.reshape(shape) if dtype.kind == "f" or (array == values).all() else None
 
 
 def _within(values: NDArray[np.float64], dtype: np.dtype[Any]) -> bool:
@@ -138,10 +119,26 @@ def _bytes(value: bytes | memoryview, tensor: TensorSpec) -> NDArray[Any] | None
 
 def plain_output(parts: Sequence[Arrays], spec: ModelSpec) -> NDArray[Any] | None:
     """The predictions of a model with one numeric output, as an array with a row for each; None = look closer."""
-    if len(parts) != 1 or len(parts[0]) != 1 or spec.max_batch_size == 0:
+    if len(spec.outputs) > 1 or len(parts[0]) != 1:
         return None
     (array,) = parts[0].values()
-    return None if array.dtype.kind == "O" else printable(array)
+    if array.dtype.kind == "O":
+        return None
+    if len(parts) > 1 or not spec.max_batch_size:
+        joined = _joined(parts, spec)
+        if joined is None:
+            return None
+        array = joined
+    return printable(array, spec.outputs[0].datatype if spec.outputs else "")
+
+
+def _joined(parts: Sequence[Arrays], spec: ModelSpec) -> NDArray[Any] | None:
+    """The one output of several parts, if its rows are alike."""
+    arrays = [array for part in parts for array in part.values()]
+    lead = 1 if spec.max_batch_size else 0
+    if len(arrays) != len(parts) or len({(array.dtype, array.shape[lead:]) for array in arrays}) > 1:
+        return None
+    return np.concatenate(arrays) if lead else np.stack(arrays)
 
 
 def rows_of(parts: Sequence[Arrays], spec: ModelSpec) -> list[dict[str, NDArray[Any]]]:
@@ -157,9 +154,7 @@ def singles(arrays: Arrays) -> list[dict[str, NDArray[Any]]]:
 
 
 def row_count(arrays: Arrays) -> int:
-    """The leading dimension that they share."""
-    return len(next(iter(arrays.values())))
-
-
-def _quoted(arrays: Arrays) -> str:
-    return ", ".join(repr(name) for name in arrays) or "none"
+    """The leading dimension that they share; no arrays at all are the one row of a call without inputs."""
+    for array in arrays.values():
+        return len(array)
+    return 1

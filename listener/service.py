@@ -37,13 +37,13 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A folder with listener.yaml, handlers and a model repository.
+    """A folder with listener.yaml, handlers and a model repository; or a model repository alone.
 
     Attributes:
         folder: absolute path of the folder.
         repository: absolute path of the Triton model repository.
-        default: the route of requests that name none.
-        routes: by name.
+        default: the route, or the model, of requests that name none; '' where nothing says it.
+        routes: by name; none = every model of the repository is served as it is.
     """
 
     folder: Path
@@ -56,8 +56,18 @@ class Service:
         return self.folder / FILE
 
 
-def read(folder: Path) -> Service:
+def bare(repository: Path, default: str = "") -> Service:
+    """A model repository without listener.yaml: every model is served by its name, without code."""
+    repository = repository.resolve()
+    return Service(repository, repository, default, {})
+
+
+def read(folder: Path, default: str = "") -> Service:
     """Reads `folder/listener.yaml`.
+
+    Args:
+        folder: the service's.
+        default: wins over the file's own; '' leaves it.
 
     Raises:
         ConfigError: the file is missing or wrong; one sentence per mistake, each with file and line.
@@ -68,12 +78,13 @@ def read(folder: Path) -> Service:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(
-            f"{file}: no such file; a service is a folder with {FILE} (choose it with --service)"
+            f"{file}: no such file; a service is a folder with {FILE} (choose it with --service, or a model repository "
+            "alone with --repository)"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: cannot be read: {error}") from None
     mistakes: list[str] = []
-    service = _service(_Section(_compose(text, file), str(file), "the file", mistakes), folder)
+    service = _service(_Section(_compose(text, file), str(file), "the file", mistakes), folder, default)
     if mistakes or service is None:
         raise ConfigError(*mistakes)
     return service
@@ -99,26 +110,25 @@ def _compose(text: str, file: Path) -> yaml.Node | None:
     return node
 
 
-def _service(top: _Section, folder: Path) -> Service | None:
+def _service(top: _Section, folder: Path, chosen: str) -> Service | None:
     repository = top.text("repository", "triton_repo")
     default = top.text("default", None)
     routes = {name: _route(name, section) for name, section in top.sections("routes")}
     top.refuse_others()
     if top.mistakes:
         return None
-    if not routes:
-        top.complain("'routes' is missing or empty; name at least one route", key="routes")
-        return None
+    default = chosen or default
     if default is None and len(routes) > 1:
         top.complain(f"'default' is missing; it chooses one of the routes {', '.join(routes)}")
-    elif default is not None and default not in routes:
-        top.complain(f"'default' names {default!r}, which is not one of the routes {', '.join(routes)}", key="default")
     try:
         path = (folder / str(repository)).resolve()
     except ValueError:  # NUL, or what no file system can say
         top.complain(f"'repository' is {repository!r}, which is no path", key="repository")
         return None
-    return Service(folder, path, default or next(iter(routes)), routes)
+    default = default or next(iter(routes), "")
+    if routes and default not in routes:  # a model of that name, as it is
+        routes[default] = Route(default)
+    return Service(folder, path, default, routes)
 
 
 def _route(name: str, section: _Section) -> Route:

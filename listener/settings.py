@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import os
 import shlex
+import urllib.parse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
@@ -43,7 +44,30 @@ class Settings:
     health_route: str = _setting(
         "AIP_HEALTH_ROUTE", "/health", forms.route, "Path of the health check; the platform sets it."
     )
-    service: str = _setting("LISTENER_SERVICE", ".", str, "Folder of the service: the one with listener.yaml.")
+    service: str = _setting(
+        "LISTENER_SERVICE", "", str, "Folder of the service, the one with listener.yaml; default: the current folder."
+    )
+    repository: str = _setting(
+        "LISTENER_REPOSITORY",
+        "",
+        forms.place,
+        "Model repository, or a whole service: a folder or gs://BUCKET/PREFIX. Wins over AIP_STORAGE_URI.",
+    )
+    storage_uri: str = _setting(
+        "AIP_STORAGE_URI", "", forms.place, "The same, as the platform sets it; empty without artefacts."
+    )
+    artifacts: str = _setting(
+        "LISTENER_ARTIFACTS",
+        "",
+        str,
+        "Folder that keeps what was fetched from gs://; default: a temporary one, which goes with the stop.",
+    )
+    default_model: str = _setting(
+        "LISTENER_DEFAULT_MODEL",
+        "",
+        str,
+        "Route or model of requests that name none; wins over `default` in listener.yaml.",
+    )
     triton_url: str = _setting(
         "LISTENER_TRITON_URL",
         "http://127.0.0.1:8000",
@@ -131,6 +155,21 @@ class Settings:
     )
 
     @property
+    def place(self) -> str:
+        """Where models, or a service, lie beside the service's own folder; '' = nowhere."""
+        return self.repository or self.storage_uri
+
+    @property
+    def fetches(self) -> bool:
+        """Whether the place is elsewhere, so that something has to be fetched before Triton can start."""
+        return self.place.startswith("gs://")
+
+    @property
+    def triton_is_here(self) -> bool:
+        """Whether Triton runs on this machine."""
+        return urllib.parse.urlsplit(self.triton_url).hostname in ("127.0.0.1", "localhost", "::1")
+
+    @property
     def worker_count(self) -> int:
         """Processes that serve. The parent makes a number of `auto`; where there is no parent, there is but one."""
         return 1 if self.workers == "auto" else self.workers
@@ -188,6 +227,11 @@ def read(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings
 def terminal_has_colours() -> bool:
     """What NO_COLOR and TERM say of a terminal."""
     return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def has_storage_emulator() -> bool:
+    """Whether STORAGE_EMULATOR_HOST sends Google's client to an emulator, which knows no credentials."""
+    return bool(os.environ.get("STORAGE_EMULATOR_HOST"))
 
 
 def misspelt(environ: Mapping[str, str] | None = None) -> list[str]:

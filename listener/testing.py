@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ from aiohttp import web
 from numpy.typing import NDArray
 from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor
 
-from listener import app, settings
-from listener.tensors import NUMPY
+from listener import app, bf16, settings
+from listener.tensors import NUMPY, PAD
 
 Tensors = dict[str, NDArray[Any]]
 _HEADER_LENGTH = "Inference-Header-Content-Length"
@@ -40,6 +40,10 @@ class FakeModel:
         run: from the inputs, batch dimension included, to the outputs.
         max_batch_size: 0 = without batching.
         ready: answer of its readiness check.
+        labels: names of the classes, by output.
+        optional: inputs that requests may leave out.
+        ragged: inputs whose rows may differ in shape.
+        pad: the configuration's `listener_pad`.
         versions: those that can be called; the last one is Triton's choice.
         events: makes it a decoupled model: from the JSON of a generate request to any number of responses, outputs by
             name.
@@ -50,6 +54,10 @@ class FakeModel:
     run: Callable[[Tensors], Tensors]
     max_batch_size: int = 64
     ready: bool = True
+    labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    optional: Collection[str] = ()
+    ragged: Collection[str] = ()
+    pad: str | None = None
     versions: Sequence[str] = ("1",)
     events: Callable[[dict[str, Any]], AsyncGenerator[dict[str, Any], None]] | None = None
 
@@ -58,8 +66,15 @@ class FakeModel:
         return {
             "name": name,
             "max_batch_size": self.max_batch_size,
-            "input": [_entry(key, *tensor) for key, tensor in self.inputs.items()],
-            "output": [_entry(key, *tensor) for key, tensor in self.outputs.items()],
+            "input": [
+                {**_entry(key, *tensor), "optional": key in self.optional, "allow_ragged_batch": key in self.ragged}
+                for key, tensor in self.inputs.items()
+            ],
+            "output": [
+                {**_entry(key, *tensor), "label_filename": "labels.txt" if key in self.labels else ""}
+                for key, tensor in self.outputs.items()
+            ],
+            "parameters": {} if self.pad is None else {PAD: {"string_value": self.pad}},
             "model_transaction_policy": {"decoupled": self.events is not None},
         }
 
@@ -163,9 +178,10 @@ class FakeTriton:
 
     async def _infer(self, request: web.Request) -> web.Response:
         model, length = self._found(request), request.headers.get(_HEADER_LENGTH)
+        body = await request.read()
         try:
-            inputs = _decode(await request.read(), None if length is None else int(length))
-            self.batches.append(len(next(iter(inputs.values()))))
+            inputs = _decode(body, None if length is None else int(length))
+            self.batches.append(len(next(iter(inputs.values()))) if inputs else 1)
             await asyncio.sleep(self.delay)
             if self.fail_with is not None:
                 return web.json_response({"error": "the fake was told to fail"}, status=self.fail_with)
@@ -175,7 +191,9 @@ class FakeTriton:
         said = {"model_name": request.match_info["name"], "model_version": _version(request, model)}
         if length is None:
             return web.json_response({**said, "outputs": _as_json(outputs, model)})
-        body, header_length = _encode(said, outputs, model)
+        asked = orjson.loads(body[: int(length)]).get("outputs", ())
+        counts = {entry["name"]: entry["parameters"].get("classification", 0) for entry in asked}
+        body, header_length = _encode(said, outputs, model, counts)
         return web.Response(body=body, headers={_HEADER_LENGTH: str(header_length)})
 
     async def _generate(self, request: web.Request) -> web.Response:
@@ -291,22 +309,44 @@ def _decode(body: bytes, header_length: int | None) -> Tensors:
         raw, offset = body[offset : offset + size], offset + size
         if datatype == "BYTES":
             flat: NDArray[Any] = deserialize_bytes_tensor(raw)
+        elif datatype == "BF16":
+            flat = bf16.unpacked(np.frombuffer(raw, np.uint16))
         else:
             flat = np.frombuffer(raw, NUMPY[datatype])
         tensors[entry["name"]] = flat.reshape(shape)
     return tensors
 
 
-def _encode(said: Mapping[str, str], outputs: Tensors, model: FakeModel) -> tuple[bytes, int]:
+def _encode(
+    said: Mapping[str, str], outputs: Tensors, model: FakeModel, counts: Mapping[str, int]
+) -> tuple[bytes, int]:
     entries, blobs = [], []
     for name, array in outputs.items():
         datatype = model.outputs[name][0]
-        raw = serialize_byte_tensor(array).item() if datatype == "BYTES" else array.astype(NUMPY[datatype]).tobytes()
+        if counts.get(name):
+            datatype, array = "BYTES", _classes(array, model.labels[name], counts[name], model.max_batch_size > 0)
+        raw = _contents(array, datatype)
         blobs.append(raw)
         parameters = {"binary_data_size": len(raw)}
         entries.append({"name": name, "datatype": datatype, "shape": list(array.shape), "parameters": parameters})
     header = orjson.dumps({**said, "outputs": entries})
     return b"".join([header, *blobs]), len(header)
+
+
+def _contents(array: NDArray[Any], datatype: str) -> bytes:
+    if datatype == "BYTES":
+        return bytes(serialize_byte_tensor(array).item()) if array.size else b""
+    made = array.astype(NUMPY[datatype])
+    return (bf16.packed(made) if datatype == "BF16" else made).tobytes()
+
+
+def _classes(array: NDArray[Any], labels: Sequence[str], count: int, batches: bool) -> NDArray[Any]:
+    """The best of each row, in Triton's words."""
+    rows = array.reshape(len(array) if batches else 1, -1)
+    best = np.argsort(-rows, axis=1, kind="stable")[:, :count]
+    said = [[f"{row[i]:f}:{i}:{labels[i]}".encode() for i in places] for row, places in zip(rows, best, strict=True)]
+    made = np.array(said, np.object_)
+    return made if batches else made[0]
 
 
 def _as_json(outputs: Tensors, model: FakeModel) -> list[dict[str, Any]]:

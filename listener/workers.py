@@ -1,7 +1,7 @@
 """The parent process: binds the port, then keeps its children running: the workers, and Triton under `up`.
 
-It neither answers requests nor loads anything large. Start: port, workers, Triton, so that health answers (503) from
-the first moment. Stop, the other way round: the workers drain and end, and only then Triton.
+It neither answers requests nor loads anything large. Start: port, workers, what has to be fetched, Triton, so that
+health answers (503) from the first moment. Stop, the other way round: the workers drain and end, and only then Triton.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 
 from listener import cpus, probe
+from listener.artifacts.delivery import Delivery
 from listener.errors import ConfigError
 from listener.process import (
     EX_CONFIG,
@@ -42,6 +43,8 @@ _WORKER_CLOSE = 5.0
 #: glibc gives blocks of 128 KiB and more back to the kernel at once and takes them anew a page fault at a time: bodies,
 #: pictures and tensors would spend more time on that than on being copied. So a worker keeps what it has had.
 _ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
+#: What ends `listener triton`.
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 
 class GaveUp(Exception):
@@ -72,6 +75,7 @@ class Parent:
         configured: all settings.
         listening: the bound socket.
         triton: started beside the workers, or None where it runs elsewhere.
+        delivery: of Triton's repository, where it has to be fetched.
         on_ready: called once, when health answers 200 for the first time.
     """
 
@@ -80,9 +84,11 @@ class Parent:
         configured: Settings,
         listening: socket.socket,
         triton: TritonServer | None,
+        delivery: Delivery | None,
         on_ready: Callable[[], None],
     ) -> None:
         self._settings, self._socket, self._triton, self._on_ready = configured, listening, triton, on_ready
+        self._delivery = delivery
         self._workers: dict[str, Child] = {}
         self._opens: dict[str, float] = {}  # when each worker takes connections at the latest
         self._triton_child: Child | None = None
@@ -130,9 +136,6 @@ class Parent:
 
     async def _keep_worker(self, name: str) -> None:
         env = {**_ALLOCATOR, **os.environ, **self._settings.to_env(), SOCKET_VARIABLE: str(self._socket.fileno())}
-        if self._triton:
-            env["LISTENER_TRITON_URL"] = self._triton.url
-            env["LISTENER_TRITON_METRICS_URL"] = self._triton.metrics_url
 
         async def begin() -> Child:
             sweep()  # shared memory of a worker that died, before the next one measures what is free
@@ -160,6 +163,12 @@ class Parent:
         )
 
     async def _keep_triton(self, triton: TritonServer) -> None:
+        if self._delivery:
+            try:
+                triton.repository = (await self._delivery.service()).repository
+            except ConfigError as error:
+                raise GaveUp(str(error)) from None
+
         async def begin() -> Child:
             self._triton_child = child = await triton.start()
             return child
@@ -181,6 +190,8 @@ class Parent:
             await self._stop_child(self._triton_child, self._triton.exit_patience if self._triton else 0)
         if self._triton:
             self._triton.close()
+        if self._delivery:
+            await self._delivery.close()
         sweep()  # shared memory of workers that were killed
         return 1 if self._force.is_set() or 128 + signal.SIGKILL in statuses else 0
 
@@ -237,31 +248,57 @@ async def _keep(
         await asyncio.sleep(delay)
 
 
-async def run_triton(server: TritonServer) -> int:
+async def run_triton(server: TritonServer, delivery: Delivery | None) -> int:
     """Triton as the only child: signals forwarded, exit status passed on. For supervisors of their own.
+
+    Args:
+        server: the Triton.
+        delivery: of its repository, where that has to be fetched first. A Triton that ends by itself leaves it for the
+            next start.
 
     Raises:
         ConfigError: it cannot be started.
     """
+    loop, told = asyncio.get_running_loop(), asyncio.Event()
     try:
+        for number in _ENDING:
+            loop.add_signal_handler(number, told.set)
+        if delivery and not await _delivered(server, delivery, told):
+            return 0
         child = await server.start()
         guarding = asyncio.create_task(server.guard(child))
-        loop = asyncio.get_running_loop()
 
         def end(number: int) -> None:
+            told.set()
             guarding.cancel()
             child.send(number)
             loop.call_later(server.exit_patience, child.kill)
 
         for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
             loop.add_signal_handler(number, child.send, number)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        for number in _ENDING:
             loop.add_signal_handler(number, end, number)
+        if told.is_set():
+            end(signal.SIGTERM)
         status = await child.wait()
         guarding.cancel()
         return status
     finally:
         server.close()
+        if delivery:
+            await delivery.close(remove=told.is_set())
+
+
+async def _delivered(server: TritonServer, delivery: Delivery, told: asyncio.Event) -> bool:
+    """Has the repository fetched; False if a signal came before it was there."""
+    fetching, ending = asyncio.create_task(delivery.service()), asyncio.create_task(told.wait())
+    await asyncio.wait({fetching, ending}, return_when=asyncio.FIRST_COMPLETED)
+    ending.cancel()
+    if told.is_set():
+        fetching.cancel()
+        return False
+    server.repository = fetching.result().repository
+    return True
 
 
 def serve(configured: Settings, triton: TritonServer | None, on_ready: Callable[[Settings], None]) -> int:
@@ -281,10 +318,13 @@ def serve(configured: Settings, triton: TritonServer | None, on_ready: Callable[
     listening = bind(configured.host, configured.port)
     port, count = int(listening.getsockname()[1]), cpus.how_many(configured.workers)
     configured = dataclasses.replace(configured, port=port, workers=count)
+    if triton:
+        configured = dataclasses.replace(configured, triton_url=triton.url, triton_metrics_url=triton.metrics_url)
+    delivery = Delivery(configured) if triton and configured.fetches else None
     _allow_many_connections()
 
     async def run() -> int:
-        return await Parent(configured, listening, triton, lambda: on_ready(configured)).run()
+        return await Parent(configured, listening, triton, delivery, lambda: on_ready(configured)).run()
 
     return asyncio.run(run())
 

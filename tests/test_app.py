@@ -211,7 +211,7 @@ async def test_a_prediction_that_json_cannot_say_is_500(http: aiohttp.ClientSess
         ("plain", {"Z": 1}, "unknown input 'Z'; model 'twice' takes 'X' (FP32 [2])"),
         ("plain", {}, "input 'X' is missing"),
         ("plain", [1, 2, 3], "input 'X' has shape [3]; the model takes [2]"),
-        ("plain", ["1", "2"], "input 'X' is FP32 and takes numbers"),
+        ("plain", ["1", "2"], "input 'X' is FP32 and takes numbers, not '1' at [0]"),
         ("plain", [[1], [1, 2]], "input 'X' is ragged: its lists differ in length or depth"),
     ],
 )
@@ -301,7 +301,7 @@ async def test_health_says_what_is_missing(http: aiohttp.ClientSession, fake: Fa
 
 
 async def test_a_service_that_cannot_load_is_failed(http: aiohttp.ClientSession, tmp_path: Path) -> None:
-    (tmp_path / "listener.yaml").write_text("routes: {}\n")
+    (tmp_path / "listener.yaml").write_text("routes: []\n")
     async with listening(tmp_path, "http://127.0.0.1:1") as url:
         await asyncio.sleep(0.2)
         async with asyncio.timeout(5), http.get(f"{url}/health") as answer:

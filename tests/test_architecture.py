@@ -20,7 +20,7 @@ ROOT = Path(listener.__file__).parent
 #: A file imports from lower floors, or without cycles from its own. A name stands for a package's files as well.
 FLOORS: dict[int, str] = {
     0: "errors call forms settings service observe probe process cpus _version",
-    1: "tensors rows pool triton",
+    1: "bf16 tensors elements values predictions rows batches pool triton artifacts",
     2: "handler loader",
     3: "graph decoupled",
     4: "contract gate heads readiness",
@@ -38,8 +38,13 @@ APART = "triton.backends"
 PURE = (
     "call",
     "errors",
+    "bf16",
     "tensors",
+    "elements",
+    "values",
+    "predictions",
     "rows",
+    "batches",
     "triton.split",
     "triton.freelist",
     "contract",
@@ -48,6 +53,10 @@ PURE = (
     "contract.compression",
     "contract.events",
     "contract.instances",
+    "contract.schema",
+    "contract.oip_schema",
+    "contract.served",
+    "contract.openapi",
     "contract.media",
     "contract.npy",
     "contract.oip",
@@ -59,6 +68,9 @@ PURE = (
     "triton.outputs",
     "triton.flight",
     "heads",
+    "artifacts.bucket",
+    "artifacts.layout",
+    "artifacts.answer",
 )
 
 #: Who may touch the environment beside settings.py, and why.
@@ -66,6 +78,7 @@ ENVIRONMENT = {
     "settings": "reads every setting",
     "triton.installation": "looks for libpython where LD_LIBRARY_PATH says",
     "triton.server": "hands the environment on to Triton",
+    "artifacts.delivery": "hands the environment on to the process that fetches",
     "workers": "hands the environment on to the workers",
     "worker": "reads the number of the socket that it inherits",
 }

@@ -36,7 +36,7 @@ def test_the_yaml_is_a_service(tmp_path: Path) -> None:
 async def test_the_handler_with_two_hooks_and_its_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "hooks"
     folder.mkdir()
-    make_service(folder, block("python", "class Sentiment"), "routes:\n  s: {{handler: '{module}:Sentiment'}}\n")
+    make_service(folder, block("python", "Says how friendly"), "routes:\n  s: {{handler: '{module}:Sentiment'}}\n")
     monkeypatch.syspath_prepend(str(folder))
     (folder / "words.txt").write_text("what a lovely day")
     names: dict[str, Any] = {}

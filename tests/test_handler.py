@@ -6,7 +6,7 @@ import asyncio
 import functools
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,12 +24,13 @@ Tensors = dict[str, NDArray[Any]]
 
 
 class FakeModel:
-    """A function in the place of a model; remembers its calls."""
+    """A function in the place of a model; remembers its calls, and how many classes were wanted."""
 
     def __init__(self, run: Callable[[Tensors], Tensors], spec: ModelSpec | None = None) -> None:
         self.spec = spec or ModelSpec("m", (TensorSpec("x", "FP32", (1,)),), (TensorSpec("y", "FP32", (1,)),), 8)
         self.calls: list[tuple[Tensors, float]] = []
         self.versions: list[str] = []
+        self.classes: list[int] = []
         self._run = run
 
     async def infer(self, arrays: Arrays, deadline: float = float("inf")) -> Tensors:
@@ -46,7 +47,14 @@ class FakeModel:
     async def infer_parts(self, arrays: Arrays, deadline: float = float("inf")) -> list[Tensors]:
         return [await self.infer(arrays, deadline)]
 
-    async def infer_checked(self, arrays: Tensors) -> list[Tensors]:
+    async def infer_batches(
+        self, batches: Sequence[Arrays], deadline: float = float("inf"), top_k: int = 0
+    ) -> list[list[Tensors]]:
+        self.classes.append(top_k)
+        return [await self.infer_parts(arrays, deadline) for arrays in batches]
+
+    async def infer_checked(self, arrays: Tensors, top_k: int = 0) -> list[Tensors]:
+        self.classes.append(top_k)
         return [await self.infer(arrays)]
 
 
@@ -123,6 +131,16 @@ class AsyncWithContext(Handler):
 
     async def postprocess(self, outputs: Any, context: Context) -> Any:
         return float(outputs["y"][0]) + context.parameters["add"]
+
+
+class Ragged(Handler):
+    """Rows of any length, as they come."""
+
+    def preprocess(self, instance: Any) -> Any:
+        return {"x": floats(instance)}
+
+    def postprocess(self, outputs: Any) -> Any:
+        return outputs["y"].tolist()
 
 
 class Mixed(Handler):
@@ -416,7 +434,7 @@ async def test_one_string_for_each_instance(pool: Pool) -> None:
             "instances[1]: unknown input 'c'; model 'm' takes 'a' (INT32 [2]), 'b' (FP32 [])",
         ),
         ([{"a": [1, 2]}], "instances[0]: input 'b' is missing"),
-        ([{"a": [1, 2.5], "b": 1}], "instances[0]: input 'a' is INT32 and takes whole numbers only"),
+        ([{"a": [1, 2.5], "b": 1}], "instances[0]: input 'a' is INT32 and takes whole numbers, not 2.5 at [1]"),
         ([{"a": [1, 2, 3], "b": 1}], "instances[0]: input 'a' has shape [3]; the model takes [2]"),
         ([5], "instances[0]: is not an object; model 'm' takes the inputs 'a' (INT32 [2]), 'b' (FP32 [])"),
     ],
@@ -427,12 +445,76 @@ async def test_the_generic_handler_names_what_does_not_fit(pool: Pool, instances
     assert (raised.status, raised.message) == (400, message)
 
 
-async def test_optional_inputs_must_be_given_by_all_or_none(pool: Pool) -> None:
+async def test_optional_inputs_may_be_given_by_some(pool: Pool) -> None:
     spec = ModelSpec("m", (TensorSpec("x", "FP32", (1,)), TensorSpec("o", "FP32", (1,), optional=True)), (), 8)
-    handler = bound(Handler(), pool, m=FakeModel(doubled, spec))
-    assert await predictions(handler, {"x": [1]}, {"x": [2]}) == [[2.0], [4.0]]
-    raised = await refusal(handler, {"x": [1]}, {"x": [2], "o": [3]})
-    assert raised.message == "instances[1]: gives the tensors 'x', 'o' where instances[0] gives 'x'"
+    model = FakeModel(lambda arrays: {"y": arrays["x"] + arrays.get("o", 0)}, spec)
+    handler = bound(Handler(), pool, m=model)
+    assert await predictions(handler, {"x": [1]}, {"x": [2], "o": [3]}, {"x": [4]}) == [[1.0], [5.0], [4.0]]
+    assert [sorted(arrays) for arrays, _ in model.calls] == [["x"], ["o", "x"]]
+
+
+@pytest.mark.parametrize("kind", [Handler, Ragged], ids=["no hooks", "own hooks"])
+async def test_ragged_rows_are_calls_of_their_own_and_keep_their_order(pool: Pool, kind: type[Handler]) -> None:
+    spec = ModelSpec("m", (TensorSpec("x", "FP32", (-1,), ragged=True),), (TensorSpec("y", "FP32", (-1,)),), 8)
+    model = FakeModel(doubled, spec)
+    made = await predictions(bound(kind(), pool, m=model), [1], [2, 3], [4], [], [5, 6])
+    assert [list(map(float, row)) for row in made] == [[2], [4, 6], [8], [], [10, 12]]
+    assert [arrays["x"].shape for arrays, _ in model.calls] == [(2, 1), (2, 2), (1, 0)]
+
+
+# Classes
+
+LABELLED = ModelSpec("m", (TensorSpec("x", "FP32", (1,)),), (TensorSpec("y", "FP32", (2,), labelled=True),), 8)
+
+
+def classified(arrays: Tensors) -> Tensors:
+    """As Triton says it of two classes."""
+    return {"y": np.array([[f"{x:.6f}:1:b".encode(), b"0.000000:0"] for (x,) in arrays["x"]], np.object_)}
+
+
+@pytest.mark.parametrize(
+    "instances", [([1], [2]), (1, 2), ({"x": [1]}, {"x": [2]})], ids=["short way", "bare", "by name"]
+)
+async def test_the_best_classes(pool: Pool, instances: tuple[Any, ...]) -> None:
+    model = FakeModel(classified, LABELLED)
+    context = Context(parameters={"top_k": 5})
+    other = {"label": None, "index": 0, "score": 0.0}
+    assert await predictions(bound(Handler(), pool, m=model), *instances, context=context) == [
+        [{"label": "b", "index": 1, "score": 1.0}, other],
+        [{"label": "b", "index": 1, "score": 2.0}, other],
+    ]
+    assert model.classes == [5]
+
+
+async def test_classes_of_a_handler_that_only_prepares(pool: Pool) -> None:
+    class Prepares(Handler):
+        def preprocess(self, instance: Any) -> Any:
+            return {"x": floats([instance])}
+
+    model = FakeModel(classified, LABELLED)
+    (row,) = await predictions(bound(Prepares(), pool, m=model), 3, context=Context(parameters={"top_k": 1}))
+    assert (row[0]["score"], model.classes) == (3.0, [1])
+
+
+async def test_a_handler_with_its_own_postprocess_reads_the_parameter_itself(pool: Pool) -> None:
+    context = Context(parameters={"top_k": "mine"})
+    model = FakeModel(doubled, LABELLED)
+    assert await predictions(bound(Plain(), pool, m=model), 1, context=context) == [2.0]
+    assert model.classes == [0]
+
+
+@pytest.mark.parametrize(
+    ("value", "spec", "sentence"),
+    [
+        (0, LABELLED, "parameters.top_k: has to be a whole number from 1 on"),
+        (1, None, "parameters.top_k: model 'm' has no classes: none of its outputs has labels"),
+    ],
+)
+async def test_classes_that_cannot_be_had(pool: Pool, value: Any, spec: ModelSpec | None, sentence: str) -> None:
+    model = FakeModel(doubled, spec)
+    with pytest.raises(BadRequest) as caught:
+        await predictions(bound(Handler(), pool, m=model), [1], context=Context(parameters={"top_k": value}))
+    assert (caught.value.message, model.calls) == (sentence, [])
 
 
 # What a predict may return

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from listener.call import Numbers
 from listener.rows import from_instances, plain_output, row_count, rows_of, singles, stack
-from listener.tensors import NUMPY, ModelSpec, TensorError, TensorSpec, from_instance
+from listener.tensors import LETTERS, NUMPY, ModelSpec, TensorError, TensorSpec
+from listener.values import from_instance
 
-NUMERIC = [datatype for datatype in NUMPY if datatype not in ("BYTES", "BOOL")]
+NUMERIC = list(LETTERS)
 INTEGER = [datatype for datatype in NUMERIC if NUMPY[datatype].kind in "iu"]
 
 #: At the edges of datatypes, and beside them.
@@ -39,6 +40,8 @@ def requests(draw: st.DrawFn, items: st.SearchStrategy[Any] = NUMBERS) -> tuple[
     """Instances of one shape, or nearly, and a tensor that takes them, or nearly."""
     shape = tuple(draw(st.lists(st.integers(0, 3), max_size=3)))
     wanted = tuple(draw(st.sampled_from([size, size, size, -1, size + 1])) for size in shape)
+    if draw(st.integers(0, 5)) == 0:
+        wanted = tuple(draw(st.lists(st.sampled_from([1, -1]), max_size=3)))
     instances = draw(st.lists(nested(shape, items), min_size=1, max_size=3))
     if draw(st.integers(0, 5)) == 0:
         instances.append(draw(nested(shape[:-1], items) | nested((*shape, 1), items) | items))
@@ -96,7 +99,9 @@ def test_the_edges_of_datatypes_are_where_they_are_one_by_one(datatype: str, num
 @pytest.mark.parametrize("datatype", NUMERIC)
 def test_there_is_a_short_way_for_plain_numbers(datatype: str) -> None:
     assert compare([[[1, 2], [3, 4]], [[5, 6], [7, 8]]], TensorSpec("x", datatype, (2, -1)))
-    assert compare([1, 2, 3], TensorSpec("x", datatype, ()))
+    for shape in ((), (1,), (-1,), (1, -1, 1)):
+        assert compare([1, 2, 3], TensorSpec("x", datatype, shape))
+        assert compare([1], TensorSpec("x", datatype, shape))
     assert compare([[], []], TensorSpec("x", datatype, (0,)))
     assert compare([bytes(NUMPY[datatype].itemsize * 2)], TensorSpec("x", datatype, (2,)))
 
@@ -114,7 +119,14 @@ def test_there_is_a_short_way_for_plain_numbers(datatype: str) -> None:
         ([[1], [1, 2]], "FP32", (-1,)),
         ([[1], 1], "FP32", (1,)),
         ([[[1]]], "FP32", (1,)),
-        ([1], "FP32", (1,)),
+        ([1], "FP32", (2,)),
+        ([1], "FP32", (0,)),
+        ([1, [1]], "FP32", (1,)),
+        ([[1]], "FP32", (1, 1)),
+        ([[1], [1]], "FP32", ()),
+        ([True, 1], "FP32", (1,)),
+        (["1"], "INT64", (1,)),
+        ([None], "FP32", (1,)),
         ([[1, 2]], "FP32", (1,)),
         ([b"\0\0\0\0", b"\0\0\0\0"], "FP32", (1,)),
         ([b"\0\0\0"], "FP32", (1,)),
@@ -140,18 +152,71 @@ TEXTS = np.array([b"a", b"b"], np.object_)
 
 def test_one_numeric_output_in_one_part_is_an_answer_as_it_is() -> None:
     assert plain_output([{"y": ROWS}], model(8)) is ROWS
+    short = plain_output([{"y": ROWS}], ModelSpec("m", (), (TensorSpec("y", "BF16", (2,)),), 8))
+    assert short is not None
+    assert short.tolist() == ROWS.tolist()
     halves = plain_output([{"y": ROWS.astype(np.float16)}], model(8))
     assert halves is not None
     assert halves.tolist() == ROWS.tolist()
 
 
 @pytest.mark.parametrize(
+    ("parts", "batch", "made"),
+    [
+        ([ROWS, ROWS[:1] * 2], 8, [[1.5, 2.5], [3.5, 4.5], [3.0, 5.0]]),
+        ([ROWS], 0, [ROWS.tolist()]),
+        ([ROWS, ROWS * 2], 0, [ROWS.tolist(), (ROWS * 2).tolist()]),
+    ],
+    ids=["parts", "no batching", "rows without batching"],
+)
+def test_several_parts_are_one_answer(parts: list[NDArray[Any]], batch: int, made: Any) -> None:
+    joined = plain_output([{"y": part} for part in parts], model(batch))
+    assert joined is not None
+    assert joined.tolist() == made
+
+
+@pytest.mark.parametrize(
     ("parts", "batch"),
-    [([{"y": ROWS}], 0), ([{"y": ROWS}, {"y": ROWS}], 8), ([{"y": ROWS, "z": ROWS}], 8), ([{"y": TEXTS}], 8)],
-    ids=["no batching", "parts", "outputs", "texts"],
+    [
+        ([{"y": ROWS, "z": ROWS}], 8),
+        ([{"y": TEXTS}], 8),
+        ([{"y": ROWS}, {"y": ROWS[:, :1]}], 8),
+        ([{"y": ROWS}, {"y": ROWS[:1]}], 0),
+        ([{"y": ROWS}, {"y": ROWS, "z": ROWS}], 8),
+        ([{"y": ROWS}, {"y": ROWS.astype(np.int64)}], 8),
+        ([{}], 0),
+    ],
+    ids=["outputs", "texts", "other rows", "other shapes", "other outputs", "other types", "none"],
 )
 def test_other_outputs_are_looked_at_closer(parts: list[dict[str, NDArray[Any]]], batch: int) -> None:
     assert plain_output(parts, model(batch)) is None
+
+
+def test_one_of_several_outputs_is_no_bare_value() -> None:
+    outputs = (TensorSpec("y", "FP32", (2,)), TensorSpec("z", "FP32", (2,)))
+    assert plain_output([{"y": ROWS}], ModelSpec("m", (), outputs, 8)) is None
+
+
+# Rows as a batch, and back
+
+
+@given(st.lists(st.integers(-9, 9), min_size=1, max_size=4))
+def test_a_stack_has_the_rows_in_order(numbers: list[int]) -> None:
+    stacked = stack([{"a": np.array([n]), "b": np.array([[-n]], np.int8)} for n in numbers])
+    assert stacked["a"].tolist() == [[n] for n in numbers]
+    assert (stacked["b"].tolist(), stacked["b"].dtype) == ([[[-n]] for n in numbers], np.dtype(np.int8))
+
+
+@pytest.mark.parametrize(
+    "other", [{"a": ROWS[:1]}, {"b": ROWS}, {"a": ROWS, "b": ROWS}, {}], ids=["shape", "name", "more", "none"]
+)
+def test_rows_that_do_not_stack(other: dict[str, NDArray[Any]]) -> None:
+    with pytest.raises(TensorError):
+        stack([{"a": ROWS}, other])
+
+
+def test_no_arrays_are_one_row() -> None:
+    assert (row_count({}), singles({})) == (1, [{}])
 
 
 def listed(rows: list[dict[str, NDArray[Any]]]) -> list[dict[str, Any]]:
@@ -219,6 +284,14 @@ def test_ordinary_numbers_are_taken_from_the_buffer(datatype: str) -> None:
 )
 def test_what_a_datatype_may_not_hold_is_looked_at_closer(value: float, datatype: str) -> None:
     assert from_instances(buffered(np.array([[value]])), TensorSpec("x", datatype, (1,)), False) is None
+
+
+@pytest.mark.parametrize("shape", [(1,), (-1, -1), ()], ids=str)
+def test_bare_values_are_taken_from_the_buffer(shape: tuple[int, ...]) -> None:
+    array = from_instances(buffered(np.arange(3.0)), TensorSpec("x", "INT16", shape), False)
+    assert array is not None
+    np.testing.assert_array_equal(array, np.arange(3).reshape(3, *[1] * len(shape)))
+    assert from_instances(buffered(np.arange(3.0)), TensorSpec("x", "INT16", (*shape, 2)), False) is None
 
 
 @pytest.mark.parametrize("shape", [(3,), (4, 1), (), (-1, 4)], ids=str)

@@ -61,6 +61,37 @@ def test_the_least_of_it(tmp_path: Path) -> None:
     assert (read.default, read.repository) == ("digits", tmp_path / "triton_repo")
 
 
+@pytest.mark.parametrize("text", ["", "# nothing\n", "~\n", "routes: {}\n", "routes:\n"])
+def test_without_routes_every_model_is_served(tmp_path: Path, text: str) -> None:
+    read = service.read(write(tmp_path, text))
+    assert (read.default, read.routes, read.repository) == ("", {}, tmp_path / "triton_repo")
+    assert service.read(tmp_path, "b").default == "b"
+
+
+def test_without_routes_the_default_is_a_model(tmp_path: Path) -> None:
+    read = service.read(write(tmp_path, "default: a\n"))
+    assert (read.default, read.routes) == ("a", {})
+
+
+def test_a_default_that_is_no_route_is_a_model_as_it_is(tmp_path: Path) -> None:
+    read = service.read(write(tmp_path, "routes: {a: , b: }\ndefault: c\n"))
+    assert read.default == "c"
+    assert read.routes == {"a": Route("a", line=1), "b": Route("b", line=1), "c": Route("c")}
+
+
+@pytest.mark.parametrize("own", ["default: b\n", ""])
+def test_a_default_that_is_given_wins(tmp_path: Path, own: str) -> None:
+    read = service.read(write(tmp_path, f"routes: {{a: , b: }}\n{own}"), "a")
+    assert (read.default, list(read.routes)) == ("a", ["a", "b"])
+    assert service.read(tmp_path, "c").routes["c"] == Route("c")
+
+
+def test_a_repository_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert service.bare(Path("models"), "a") == service.Service(tmp_path / "models", tmp_path / "models", "a", {})
+    assert service.bare(Path("models")).default == ""
+
+
 @pytest.mark.parametrize(
     ("repository", "expected"),
     [("models", "{}/models"), ("./a/../models", "{}/models"), ("/srv/models", "/srv/models"), ("~", "{}/triton_repo")],
@@ -89,19 +120,12 @@ def test_anchors_and_aliases_work(tmp_path: Path) -> None:
 
 # What can be wrong
 
-MISSING = ":1: 'routes' is missing or empty; name at least one route"
 NO_MAPPING = ":1: the file is not a mapping of keys to values"
 HANDLER = "is not of the form 'module.path:Class'"
 
 WRONG: dict[str, tuple[str, list[str]]] = {
-    "empty file": ("", [MISSING]),
-    "only a comment": ("# nothing\n\n", [MISSING]),
-    "null": ("~\n", [MISSING]),
     "a list": ("- a\n- b\n", [NO_MAPPING]),
     "a word": ("hello\n", [NO_MAPPING]),
-    "no routes": ("default: a\n", [MISSING]),
-    "empty routes": ("default: a\nroutes: {}\n", [":2: 'routes' is missing or empty; name at least one route"]),
-    "null routes": ("default: a\nroutes:\n", [":2: 'routes' is missing or empty; name at least one route"]),
     "routes is a list": ("routes: [a]\n", [":1: 'routes' is not a mapping of keys to values"]),
     "a route is a word": (
         "routes:\n  a:\n    handlers.a:A\n",
@@ -151,10 +175,6 @@ WRONG: dict[str, tuple[str, list[str]]] = {
     ),
     "empty text": ("routes:\n  a:\n    model: ''\n", [":3: 'model' is not a piece of text"]),
     "default is a mapping": ("default: {a: }\nroutes: {a: }\n", [":1: 'default' is not a piece of text"]),
-    "default names no route": (
-        "routes: {a: , b: }\ndefault: c\n",
-        [":2: 'default' names 'c', which is not one of the routes a, b"],
-    ),
     "default is missing": (
         "routes: {a: , b: }\n",
         [":1: 'default' is missing; it chooses one of the routes a, b"],
@@ -196,7 +216,7 @@ def test_no_file(tmp_path: Path) -> None:
         service.read(tmp_path / "nowhere")
     assert caught.value.mistakes == (
         f"{tmp_path}/nowhere/listener.yaml: no such file; a service is a folder with listener.yaml "
-        "(choose it with --service)",
+        "(choose it with --service, or a model repository alone with --repository)",
     )
 
 
@@ -278,7 +298,7 @@ def read_or_complain(folder: Path) -> None:
             assert sentence.startswith(f"{folder}/listener.yaml:")
             assert len(sentence.splitlines()) == 1
     else:
-        assert read.default in read.routes
+        assert read.default in read.routes or not read.routes
 
 
 _TEXT = st.text(max_size=8)

@@ -59,6 +59,12 @@ GOOD: list[tuple[str, str, str, Any]] = [
     ("AIP_PREDICT_ROUTE", "/v1/models/m:predict", "predict_route", "/v1/models/m:predict"),
     ("AIP_HEALTH_ROUTE", "/{odd}", "health_route", "/{odd}"),
     ("LISTENER_SERVICE", "/srv/a b", "service", "/srv/a b"),
+    ("LISTENER_REPOSITORY", "/srv/a b", "repository", "/srv/a b"),
+    ("LISTENER_REPOSITORY", "gs://my-bucket_1.a", "repository", "gs://my-bucket_1.a"),
+    ("AIP_STORAGE_URI", "gs://bucket/a b/ä/", "storage_uri", "gs://bucket/a b/ä/"),
+    ("AIP_STORAGE_URI", "./models", "storage_uri", "./models"),
+    ("LISTENER_ARTIFACTS", "/mnt/a", "artifacts", "/mnt/a"),
+    ("LISTENER_DEFAULT_MODEL", "digits", "default_model", "digits"),
     ("LISTENER_TRITON_URL", "localhost:9000", "triton_url", "http://localhost:9000"),
     ("LISTENER_TRITON_URL", "http://[::1]:9000/", "triton_url", "http://[::1]:9000"),
     ("LISTENER_TRITON_ARGS", "--a=1 --b='x y'", "triton_args", ("--a=1", "--b=x y")),
@@ -86,6 +92,10 @@ def test_a_good_value(variable: str, text: str, field: str, value: Any) -> None:
 
 
 URL = "is not an http URL with host and port, such as http://127.0.0.1:8000"
+PLACE = (
+    "is neither a folder nor gs://BUCKET or gs://BUCKET/PREFIX, with a bucket's name of 3 or more lower-case letters, "
+    "digits, '-', '_' and '.'"
+)
 SIZE = "is not a size such as 12582912 or 12MiB"
 BAD: list[tuple[str, str, str]] = [
     ("AIP_HTTP_PORT", "80a", "is not a whole number"),
@@ -93,6 +103,18 @@ BAD: list[tuple[str, str, str]] = [
     ("AIP_HTTP_PORT", "tcp://10.0.0.1:80", "is not a whole number"),
     ("AIP_HTTP_PORT", "65536", "is not between 0 and 65535"),
     ("AIP_HTTP_PORT", "-1", "is not between 0 and 65535"),
+    ("LISTENER_REPOSITORY", "s3://bucket/models", PLACE),
+    ("LISTENER_REPOSITORY", "https://storage.googleapis.com/b/m", PLACE),
+    ("LISTENER_REPOSITORY", "gs://", PLACE),
+    ("LISTENER_REPOSITORY", "gs:///models", PLACE),
+    ("LISTENER_REPOSITORY", "gs://Bucket/models", PLACE),
+    ("AIP_STORAGE_URI", "GS://bucket/models", PLACE),
+    ("AIP_STORAGE_URI", "file:///srv/models", PLACE),
+    (
+        "LISTENER_REPOSITORY",
+        "$(AIP_STORAGE_URI)",
+        "holds $(AIP_STORAGE_URI), which the platform has not replaced by a value",
+    ),
     ("LISTENER_TRITON_URL", "127.0.0.1", URL),
     ("LISTENER_TRITON_URL", "https://127.0.0.1:8000", URL),
     ("LISTENER_TRITON_URL", "http://127.0.0.1:99999", URL),
@@ -268,6 +290,37 @@ def test_other_variables_pass_in_silence(variable: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "place", "fetches"),
+    [
+        ({}, "", False),
+        ({"storage_uri": "gs://b/m"}, "gs://b/m", True),
+        ({"storage_uri": "/srv/m"}, "/srv/m", False),
+        ({"storage_uri": "gs://b/m", "repository": "m"}, "m", False),
+        ({"storage_uri": "/srv/m", "repository": "gs://b"}, "gs://b", True),
+    ],
+)
+def test_where_the_models_lie(given: dict[str, str], place: str, fetches: bool) -> None:
+    configured = Settings(**given)  # type: ignore[arg-type]
+    assert (configured.place, configured.fetches) == (place, fetches)
+
+
+@pytest.mark.parametrize(
+    ("url", "here"),
+    [("http://127.0.0.1:1", True), ("http://localhost:1", True), ("http://[::1]:1", True), ("http://triton:1", False)],
+)
+def test_whether_triton_is_on_this_machine(url: str, here: bool) -> None:
+    assert Settings(triton_url=url).triton_is_here is here
+
+
+@pytest.mark.parametrize(("value", "has"), [(None, False), ("", False), ("http://127.0.0.1:9023", True)])
+def test_whether_there_is_an_emulator(monkeypatch: pytest.MonkeyPatch, value: str | None, has: bool) -> None:
+    monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
+    if value is not None:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", value)
+    assert settings.has_storage_emulator() is has
+
+
+@pytest.mark.parametrize(
     ("text", "coalesced"), [("", ["a", "b"]), ("a", ["b"]), ("a,b", []), ("*", []), ("other", ["a", "b"])]
 )
 def test_which_models_are_coalesced(text: str, coalesced: list[str]) -> None:
@@ -290,7 +343,11 @@ ANY = st.builds(
     port=st.integers(0, 65535),
     predict_route=_ROUTES,
     health_route=_ROUTES,
-    service=_NOT_EMPTY,
+    service=st.text(max_size=20),
+    repository=st.sampled_from(["", "models", "gs://bucket/models/"]),
+    storage_uri=st.sampled_from(["", "/srv/models", "gs://bucket"]),
+    artifacts=st.text(max_size=20),
+    default_model=st.text(max_size=20),
     triton_url=st.integers(1, 65535).map(lambda port: f"http://triton:{port}"),
     triton_bin=st.text(max_size=20),
     triton_args=st.lists(st.text(max_size=20)).map(tuple),

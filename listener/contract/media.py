@@ -6,8 +6,9 @@ docs/reference/contract.md, "Bodies".
 from __future__ import annotations
 
 import enum
-import functools
 import re
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from listener.contract import vertex_triton
 
@@ -16,6 +17,8 @@ JSON = "application/json"
 RAW = "application/octet-stream"
 NPY = "application/x-npy"
 EVENTS = "text/event-stream"
+#: The header that says where the JSON of a binary body ends; names of headers are in lower case.
+HEADER_LENGTH = "inference-header-content-length"
 #: Tolerated beside JSON types: a missing one, and what curl sends with -d.
 _LENIENT = ("", "application/x-www-form-urlencoded")
 #: The weight of what shall not come (RFC 9110, section 12.4.2).
@@ -42,7 +45,24 @@ def media_type(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
 
 
-@functools.lru_cache(256)
+class Wanted(NamedTuple):
+    """What the head of a request says of its body, and of the answer's.
+
+    Attributes:
+        form: of the body.
+        as_npy: the predictions shall be an array.
+    """
+
+    form: Form
+    as_npy: bool
+
+
+def wanted(headers: Mapping[str, str]) -> Wanted:
+    """What a request's headers say, names in lower case."""
+    content_type, has_length = headers.get("content-type", ""), HEADER_LENGTH in headers
+    return Wanted(form(content_type, has_length), accepts(headers.get("accept", ""), NPY))
+
+
 def form(content_type: str, has_header_length: bool = False) -> Form:
     """The form of a body.
 
@@ -60,7 +80,6 @@ def form(content_type: str, has_header_length: bool = False) -> Form:
     return Form.BYTES
 
 
-@functools.lru_cache(256)
 def accepts(accept: str, media: str) -> bool:
     """Whether an Accept header asks for a media type by name; `*/*` does not, and a weight of 0 says no."""
     return any(media_type(entry) == media and not _NOT_WANTED.search(entry) for entry in accept.split(","))

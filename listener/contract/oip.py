@@ -7,19 +7,26 @@ reach into shared memory is refused. Sources: docs/reference/contract.md, "Open 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import accumulate
+from operator import mul
 from typing import Any, NamedTuple
 
 import orjson
 
 from listener.call import Json
 from listener.contract import vertex_triton
+from listener.contract.media import HEADER_LENGTH
 from listener.errors import BadRequest
 
-HEADER_LENGTH = "inference-header-content-length"
 #: The largest that Triton's parser stands; beyond it some versions end.
 _INT32 = 2**31 - 1
+#: Brackets that cannot be nested too deeply. Triton 2.51 reads JSON by recursion, and dies of 100,000 levels; the
+#: reader here stops at 1024.
+_SHALLOW = 1000
 _NUMBER = re.compile(r"[0-9]+", re.ASCII)
+#: A tensor's shape; Triton takes no other numbers in it.
+_KEY, _SHAPE = b'"shape"', re.compile(rb'"shape"\s*:\s*\[((?:\s*[0-9]{1,20}\s*,)*\s*[0-9]{1,20}\s*)\]')
 
 
 class Infer(NamedTuple):
@@ -81,7 +88,7 @@ def request(body: bytes, headers: Mapping[str, str]) -> Infer:
 
 def parameters(request: Infer) -> Mapping[str, Json]:
     """What the request's `parameters` say; empty where they cannot be read, which Triton will say."""
-    header = request.body if request.header_length is None else request.body[: request.header_length]
+    header = _header(request)
     if b'"parameters"' not in header:
         return {}
     try:
@@ -91,17 +98,49 @@ def parameters(request: Infer) -> Mapping[str, Json]:
     return found if isinstance(found, dict) else {}
 
 
+def has_no_rows(request: Infer) -> bool:
+    """Whether the first size of a tensor is 0. Triton never answers that where it is the batch's."""
+    return any(shape[:1] == [0] for shape in _shapes(_header(request)))
+
+
+def classified(request: Infer) -> list[str]:
+    """Names of the outputs of which a request wants classes; none where it cannot be read."""
+    header = _header(request)
+    if b'"classification"' not in header:
+        return []
+    try:
+        outputs = orjson.loads(header)["outputs"]
+        return [str(output["name"]) for output in outputs if "classification" in output.get("parameters", {})]
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+        return []
+
+
+def _header(request: Infer) -> bytes:
+    return request.body if request.header_length is None else request.body[: request.header_length]
+
+
+def _shapes(header: bytes) -> Iterator[list[int]]:
+    """Every shape in the JSON, as far as it is one."""
+    at = header.find(_KEY)
+    while at >= 0:
+        if found := _SHAPE.match(header, at):
+            yield [int(size) for size in found[1].split(b",")]
+        at = header.find(_KEY, at + len(_KEY))
+
+
 def checked(body: bytes, length: int | None = None) -> Infer:
-    """The request, without a way into shared memory: a client could name regions that are ours.
+    """The request, without what must not reach Triton: shared memory, whose regions are ours, and what ends it.
 
     What had to be looked into is written anew, so that Triton reads what was looked at.
 
     Raises:
-        BadRequest: it names shared memory, or is not JSON where that had to be known.
+        BadRequest: it names shared memory, or a shape of more elements than there are bytes; or, where it had to be
+            looked into, it is not JSON or deeper than 1024 levels.
     """
     header = body if length is None else body[:length]
-    if b"shared_memory" not in header and b"\\u" not in header:
-        return Infer(body, length)
+    deep = header.count(b"[") + header.count(b"{") > _SHALLOW
+    if b"shared_memory" not in header and b"\\u" not in header and not deep:
+        return _with_room(Infer(body, length))
     try:
         document = orjson.loads(header)
     except orjson.JSONDecodeError as error:
@@ -111,7 +150,16 @@ def checked(body: bytes, length: int | None = None) -> Infer:
         written = orjson.dumps(document)
     except TypeError as error:  # it reads more levels than it writes; Triton stops before either
         raise BadRequest(f"the body cannot be passed on: {error}") from None
-    return Infer(written) if length is None else Infer(written + body[length:], len(written))
+    return _with_room(Infer(written) if length is None else Infer(written + body[length:], len(written)))
+
+
+def _with_room(request: Infer) -> Infer:
+    """Triton 2.51 makes room for what a shape says before it looks at the data, and ends where there is none."""
+    size = len(request.body)
+    for shape in _shapes(_header(request)):
+        if 0 not in shape and any(count > size for count in accumulate(shape, mul)):
+            raise BadRequest(f"the shape {shape} is one of more elements than the body has bytes, which are {size}")
+    return request
 
 
 def _refuse_shared_memory(document: Any) -> None:

@@ -17,7 +17,7 @@ from aiohttp import web
 from listener.contract import oip, vertex_triton
 from listener.contract.answer import Answer
 from listener.contract.vertex_triton import REDIRECT
-from listener.endpoints.inference import infer, model_path, passed
+from listener.endpoints.inference import generated, infer, model_path, passed
 from listener.endpoints.predict import chosen_by_path, lowered
 from listener.endpoints.serving import Endpoint, Loaded, response
 from listener.endpoints.stream import from_triton, written
@@ -81,7 +81,8 @@ class Oip:
 
     async def index(self, request: web.Request) -> web.StreamResponse:
         async def asked() -> TritonAnswer:
-            return await self._loaded().relay.post("/v2/repository/index", await request.read(), {})
+            body = oip.checked(await request.read()).body
+            return await self._loaded().relay.post("/v2/repository/index", body, {})
 
         return response(await self._told(asked()))
 
@@ -108,16 +109,17 @@ class Oip:
         headers = lowered(request)
         with self._gate.enter():
             checked = oip.request(await request.read(), headers)
-            return response(await infer(self._loaded().relay, *chosen_by_path(request), checked, headers))
+            return response(await infer(self._loaded(), *chosen_by_path(request), checked, headers))
 
     async def generate(self, request: web.Request) -> web.StreamResponse:
         with self._gate.enter():
-            body = await request.read()
-            return response(passed(await self._loaded().relay.post(f"{_path(request)}/generate", body, {})))
+            body = oip.checked(await request.read()).body
+            return response(generated(await self._loaded().relay.post(f"{_path(request)}/generate", body, {})))
 
     async def generate_stream(self, request: web.Request) -> web.StreamResponse:
         async def pieces(permit: Permit) -> AsyncGenerator[bytes, None]:
-            source = from_triton(self._loaded().relay, f"{_path(request)}/generate_stream", await request.read())
+            body = oip.checked(await request.read()).body
+            source = from_triton(self._loaded().relay, f"{_path(request)}/generate_stream", body)
             async with aclosing(source):
                 async for piece in source:
                     yield piece
@@ -127,7 +129,8 @@ class Oip:
     async def redirect(self, request: web.Request) -> web.StreamResponse:
         """A request with `X-Vertex-Ai-Triton-Redirect` on the predict route."""
         method, path = vertex_triton.redirected(request.method, request.headers[REDIRECT])
-        relay = self._loaded().relay
+        serving = self._loaded()
+        relay = serving.relay
         if path == "/metrics":
             return response(await self._told(relay.metrics()))
         if method == "GET":
@@ -137,8 +140,8 @@ class Oip:
             body = await request.read()
             if path.endswith("/infer"):
                 model, version = vertex_triton.model_of(path)
-                return response(await infer(relay, model, version, oip.request(body, headers), headers))
-            return response(passed(await relay.post(path, body, {})))
+                return response(await infer(serving, model, version, oip.request(body, headers), headers))
+            return response(passed(await relay.post(path, oip.checked(body).body, {})))
 
 
 def _usable(metadata: bytes) -> bytes:

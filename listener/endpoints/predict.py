@@ -9,16 +9,19 @@ from typing import NamedTuple
 
 from aiohttp import web
 
-from listener.call import Body, Call, Columns, Context, Reply
+from listener.call import NOTHING, Body, Call, Columns, Context, Reply
 from listener.contract import instances, media, oip
 from listener.contract.answer import Answer
 from listener.contract.compression import chosen, compressed
-from listener.contract.media import Form
+from listener.contract.media import Form, Wanted
 from listener.endpoints.inference import infer
 from listener.endpoints.serving import Endpoint, Loaded, Reader, response
 from listener.errors import HandlerFailed
 from listener.gate import Gate
 from listener.middleware import REQUEST_ID
+
+#: Looking a member up in an enumeration costs more than all else that is done with it.
+_JSON, _NPY, _BINARY = Form.JSON, Form.NPY, Form.BINARY
 
 
 class Choice(NamedTuple):
@@ -45,12 +48,13 @@ class Predict:
         self._loaded, self._compress_from = loaded, compress_from
 
     async def __call__(
-        self, headers: Mapping[str, str], request_id: str, read: Reader, by_path: Choice = NONE
+        self, headers: Mapping[str, str], wanted: Wanted, request_id: str, read: Reader, by_path: Choice = NONE
     ) -> Answer:
         """Holds a permit from before the body is read until the answer is encoded.
 
         Args:
             headers: names in lower case.
+            wanted: what they say of the body and the answer.
             request_id: for the context.
             read: gives the body.
             by_path: model and version, where the path says them.
@@ -59,13 +63,13 @@ class Predict:
             ListenerError: as the answer shall say it.
         """
         with self.gate.enter() as deadline:
-            form = media.form(headers.get("content-type", ""), oip.HEADER_LENGTH in headers)
-            context = Context(request_id, headers, deadline=deadline, model=by_path.model, version=by_path.version)
+            context = Context(request_id, headers, NOTHING, NOTHING, deadline, *by_path)
             body = await read()
-            call = None if form is Form.BINARY else read_call(body, form, context)
+            call = None if wanted.form is _BINARY else read_call(body, wanted.form, context)
             if call is None:
                 return await self._infer(bytes(body), context)
-            answer = answered(await self._loaded().router(call), call)
+            reply = await self._loaded().router(call)
+            answer = _as_npy(reply) if wanted.as_npy else _as_json(reply, call)
             return answer if len(answer.body) < self._compress_from else await _smaller(answer, headers)
 
     async def _infer(self, body: bytes, context: Context) -> Answer:
@@ -74,14 +78,16 @@ class Predict:
         request = oip.request(body, context.headers)
         call = Call((), context._replace(parameters=oip.parameters(request)))
         step, call = await serving.router.choose(call)
-        return await infer(serving.relay, step.model, call.context.version, request, context.headers)
+        return await infer(serving, step.model, call.context.version, request, context.headers)
 
 
 def predict(answer: Predict) -> Endpoint:
     """POST on the predict route, or on a model's own."""
 
     async def endpoint(request: web.Request) -> web.StreamResponse:
-        return response(await answer(lowered(request), request[REQUEST_ID], request.read, chosen_by_path(request)))
+        headers = lowered(request)
+        wanted = media.wanted(headers)
+        return response(await answer(headers, wanted, request[REQUEST_ID], request.read, chosen_by_path(request)))
 
     return endpoint
 
@@ -108,9 +114,9 @@ def read_call(body: Body, form: Form, context: Context) -> Call | None:
     Raises:
         BadRequest: it cannot be read.
     """
-    if form is Form.JSON:
+    if form is _JSON:
         return instances.call(bytes(body), context)
-    if form is Form.NPY:
+    if form is _NPY:
         from listener.contract import npy  # needs numpy, which is there once the gate is open
 
         return Call(npy.read(bytes(body)), context)
@@ -118,19 +124,15 @@ def read_call(body: Body, form: Form, context: Context) -> Call | None:
     return Call([body], context if named == media.RAW else context._replace(media_type=named))
 
 
-def answered(reply: Reply, call: Call) -> Answer:
-    """The predictions in the form that the client asks for.
+def _as_npy(reply: Reply) -> Answer:
+    from listener.contract import npy  # as above
 
-    Raises:
-        HandlerFailed: they cannot be said.
-        BadRequest: not in the form asked for.
-    """
-    if media.accepts(call.context.headers.get("accept", ""), media.NPY):
-        from listener.contract import npy  # as above
+    return Answer(npy.write(reply), 200, media.NPY)
 
-        return Answer(npy.write(reply), media_type=media.NPY)
+
+def _as_json(reply: Reply, call: Call) -> Answer:
     try:
-        return Answer(instances.encode(reply, isinstance(call.instances, Columns)))
+        return Answer(instances.encode(reply, type(call.instances) is Columns))
     except TypeError as error:
         failure = HandlerFailed("postprocess")
         failure.add_note(f"a prediction cannot be said in JSON: {error}")

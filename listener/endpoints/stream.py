@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from aiohttp import HttpVersion11, web
 
 from listener.call import Call, Context, Json
-from listener.contract import events, instances, media, oip
+from listener.contract import events, instances, media
 from listener.contract.media import Form
 from listener.endpoints.inference import refused
 from listener.endpoints.predict import chosen_by_path, lowered, read_call
@@ -135,7 +135,7 @@ class PredictStream:
     async def _source(self, request: web.Request, permit: Permit) -> AsyncGenerator[bytes, None]:
         serving, headers, chosen = self._loaded(), lowered(request), chosen_by_path(request)
         context = Context(request[REQUEST_ID], headers, model=chosen.model, version=chosen.version)
-        form = media.form(headers.get("content-type", ""), oip.HEADER_LENGTH in headers)
+        form = media.wanted(headers).form
         body = await request.read()
         said = generate_form(body) if form is Form.JSON else None
         call = _call(body, form, context) if said is None else _empty(said, context)

@@ -14,6 +14,9 @@ from listener.endpoints.predict import chosen_by_path
 from listener.endpoints.serving import Endpoint, Loaded, response
 from listener.errors import UnknownModel
 
+#: What ends in :predict is a path for predictions, on which GET is the wrong method.
+_NAME = "[^/]+(?<!:predict)"
+
 
 class V1:
     """The endpoints that say whether models are ready; predictions are `predict.py`'s.
@@ -29,8 +32,8 @@ class V1:
         """Method, path and endpoint of each; a model's names stand in braces."""
         return [
             ("GET", "/v1/models", self.models),
-            ("GET", "/v1/models/{model}", self.status),
-            ("GET", "/v1/models/{model}/versions/{version}", self.status),
+            ("GET", f"/v1/models/{{model:{_NAME}}}", self.status),
+            ("GET", f"/v1/models/{{model}}/versions/{{version:{_NAME}}}", self.status),
         ]
 
     async def models(self, request: web.Request) -> web.StreamResponse:

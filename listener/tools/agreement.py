@@ -10,7 +10,8 @@ import difflib
 from collections.abc import Iterator
 from typing import Any
 
-from listener.tensors import ModelSpec, TensorSpec
+from listener.batches import padding
+from listener.tensors import PAD, ModelSpec, TensorError, TensorSpec
 from listener.tools.model_config import ModelConfig
 from listener.tools.onnx_model import Signature, Tensor
 
@@ -54,18 +55,32 @@ def spec(name: str, config: ModelConfig, signature: Signature | None) -> ModelSp
     """What a handler's tensors have to fit; None = cannot be told without Triton."""
     batch = max_batch_size(config, "onnxruntime", signature)
     message = config.message
+    pad = message.parameters[PAD].string_value if PAD in message.parameters else None
     if config.complete:
         inputs, outputs = (tuple(map(_declared, entries)) for entries in (message.input, message.output))
-        return ModelSpec(name, inputs, outputs, batch or 0)
+        return ModelSpec(name, inputs, outputs, batch or 0, pad=pad)
     if signature is None or batch is None or message.input or message.output:
         return None
     given = [*signature.inputs.values()]
-    return ModelSpec(name, _stated(given, batch), _stated([*signature.outputs.values()], batch), batch)
+    return ModelSpec(name, _stated(given, batch), _stated([*signature.outputs.values()], batch), batch, pad=pad)
+
+
+def check_padding(config: ModelConfig, found: ModelSpec) -> Iterator[str]:
+    """Whether the listener can pad rows as the configuration says."""
+    try:
+        padding(found)
+    except TensorError as error:
+        yield config.mistake("parameters", str(error), "parameters")
 
 
 def _declared(entry: Any) -> TensorSpec:
     return TensorSpec(
-        entry.name, _datatype(_type_name(entry)), tuple(entry.dims), bool(getattr(entry, "optional", False))
+        entry.name,
+        _datatype(_type_name(entry)),
+        tuple(entry.dims),
+        optional=bool(getattr(entry, "optional", False)),
+        ragged=bool(getattr(entry, "allow_ragged_batch", False)),
+        labelled=bool(getattr(entry, "label_filename", "")),
     )
 
 

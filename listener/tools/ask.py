@@ -58,8 +58,21 @@ def post(url: str, body: bytes, timeout: float) -> tuple[int, str]:
     Raises:
         ConfigError: no answer.
     """
+    return _answer(url, body, timeout)
+
+
+def get(url: str, timeout: float) -> tuple[int, str]:
+    """Asks for a document; returns status and body.
+
+    Raises:
+        ConfigError: no answer.
+    """
+    return _answer(url, None, timeout)
+
+
+def _answer(url: str, body: bytes | None, timeout: float) -> tuple[int, str]:
     try:
-        request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"})
+        request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"} if body else {})
         with _opener(url).open(request, timeout=timeout) as response:
             return response.status, response.read().decode("utf-8", "replace")
     except urllib.error.HTTPError as refusal:

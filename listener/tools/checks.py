@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,12 +26,17 @@ Specs = dict[str, ModelSpec | None]
 
 def run(folder: Path) -> list[str]:
     """Checks the service in `folder`; a sentence per mistake, each with file and line or field, in a fixed order."""
+    return of(lambda: service.read(folder))
+
+
+def of(find: Callable[[], Service]) -> list[str]:
+    """The same for the service that a function finds."""
     try:
-        found = service.read(folder)
+        found = find()
     except ConfigError as error:
         return [one_line(mistake) for mistake in error.mistakes]
     in_repository, specs = _check_repository(found)
-    mistakes = [*_check_routes(found, specs), *in_repository]
+    mistakes = [*_check_default(found, specs), *_check_routes(found, specs), *in_repository]
     return [one_line(mistake) for mistake in dict.fromkeys(mistakes)]
 
 
@@ -40,8 +45,8 @@ def _check_repository(found: Service) -> tuple[list[str], Specs | None]:
     try:
         models = repository.names(found.repository)
     except ConfigError:
-        return [f"{found.file}: repository: {found.repository} is not a folder that can be read"], None
-    missing = _missing_extra()
+        return [f"{_place(found)}repository: {found.repository} is not a folder that can be read"], None
+    missing = missing_extra("check")
     if missing:
         return [missing], dict.fromkeys(models)
     mistakes: list[str] = []
@@ -49,12 +54,14 @@ def _check_repository(found: Service) -> tuple[list[str], Specs | None]:
     return mistakes, specs
 
 
-def _missing_extra() -> str | None:
+def missing_extra(command: str) -> str | None:
+    """A sentence where the extra `tools` is not installed, without which a command reads no model."""
     try:
         for module in ("onnx", "google.protobuf.text_format", "tritonclient.grpc.model_config_pb2"):
             importlib.import_module(module)
     except (ImportError, RuntimeError) as error:  # tritonclient.grpc raises RuntimeError where grpc is missing
-        return f"the model repository is not checked: it needs pip install 'triton-listener[tools]' ({error})"
+        what = "is not checked" if command == "check" else "cannot be read"
+        return f"the model repository {what}: it needs pip install 'triton-listener[tools]' ({error})"
     return None
 
 
@@ -68,30 +75,49 @@ def _check_model(path: Path, models: list[str], mistakes: list[str]) -> ModelSpe
         return None
     if found is None:
         return None
-    signatures = _signatures(found, mistakes)
-    latest = signatures[-1] if signatures else None
+    found_in_files = signatures(found, mistakes)
+    latest = found_in_files[-1] if found_in_files else None
     batch = agreement.max_batch_size(found.config, found.backend, latest)
     mistakes += model_config.check(found.config, path.name, batch)
     mistakes += model_config.check_steps(found.config, models)
-    for signature in signatures:
+    for signature in found_in_files:
         mistakes += agreement.check(found.config, signature)
-    return agreement.spec(path.name, found.config, latest)
+    spec = agreement.spec(path.name, found.config, latest)
+    if spec is not None:
+        mistakes += agreement.check_padding(found.config, spec)
+    return spec
 
 
-def _signatures(found: repository.ModelFolder, mistakes: list[str]) -> list[onnx_model.Signature]:
+def signatures(found: repository.ModelFolder, mistakes: list[str]) -> list[onnx_model.Signature]:
+    """What the ONNX files of a model take and give, oldest version first."""
     from listener.tools import onnx_model
 
-    signatures = []
+    read = []
     for file in found.files if found.backend == "onnxruntime" else ():
         try:
-            signatures.append(onnx_model.read(file, mistakes))
+            read.append(onnx_model.read(file, mistakes))
         except ConfigError as error:
             mistakes += error.mistakes
-    return signatures
+    return read
+
+
+def _check_default(found: Service, specs: Specs | None) -> Iterator[str]:
+    """Where no route has the name of the default, it is that of a model."""
+    route = found.routes.get(found.default)
+    if found.default and (route is None or not route.line) and specs is not None and found.default not in specs:
+        yield (
+            f"{_place(found)}the default {found.default!r} is neither a route nor a model in {found.repository}; "
+            f"{_hint(found.default, specs)}"
+        )
+
+
+def _place(found: Service) -> str:
+    """Where a mistake lies that has no line; a model repository alone has no listener.yaml."""
+    return f"{found.file}: " if found.file.exists() else ""
 
 
 def _check_routes(found: Service, specs: Specs | None) -> Iterator[str]:
-    for route in found.routes.values():
+    for route in (route for route in found.routes.values() if route.line):
         mistakes: list[str] = []
         handler = handler_checks.import_class(found, route, mistakes)
         name = route.model if handler is None else loader.model_name(route, handler)

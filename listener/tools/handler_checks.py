@@ -49,7 +49,10 @@ class _Offline:
     async def infer_parts(self, arrays: Any, deadline: float = float("inf")) -> NoReturn:
         raise _NeedsModel
 
-    async def infer_checked(self, arrays: Any) -> NoReturn:
+    async def infer_batches(self, batches: Any, deadline: float = float("inf"), top_k: int = 0) -> NoReturn:
+        raise _NeedsModel
+
+    async def infer_checked(self, arrays: Any, top_k: int = 0) -> NoReturn:
         raise _NeedsModel
 
 

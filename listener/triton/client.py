@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from tritonclient.http.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
+from listener.batches import padding
 from listener.call import Arrays
 from listener.errors import BadRequest, ListenerError, TritonFailed, Unavailable
-from listener.tensors import ModelSpec
+from listener.tensors import ModelSpec, TensorError
 from listener.triton import refusals
 from listener.triton.codec import NOWHERE, Codec, Group, Slot
 from listener.triton.placing import Places, place, worth_it
@@ -111,16 +112,27 @@ class TritonClient:
         """The model's tensors and batch size.
 
         Raises:
-            Unavailable: Triton does not answer, or does not have the model ready.
+            Unavailable: Triton does not answer, or does not have the model ready; or its configuration asks for what
+                cannot be done.
         """
         try:
-            return ModelSpec.from_config(await self._control.get_model_config(name))
+            spec = ModelSpec.from_config(await self._control.get_model_config(name))
+            padding(spec)
+            return spec
+        except TensorError as error:
+            raise Unavailable(f"model {name!r} cannot be served: {error}") from error
         except (*_SILENT, KeyError, TypeError) as error:
             raise Unavailable(f"the configuration of model {name!r} cannot be read from Triton") from error
 
-    def codec(self, spec: ModelSpec, version: str = "") -> Codec:
-        """Encodes calls of a model, or of one version of it, for `infer`."""
-        return Codec(spec, self._netloc, version)
+    def codec(self, spec: ModelSpec, version: str = "", top_k: int = 0) -> Codec:
+        """Encodes calls of a model for `infer`.
+
+        Args:
+            spec: of the model.
+            version: one of it; "" = Triton chooses.
+            top_k: so many classes are wanted in place of each labelled output; 0 = none are.
+        """
+        return Codec(spec, self._netloc, version, top_k)
 
     async def infer(self, model: str, codec: Codec, groups: Sequence[Arrays]) -> dict[str, NDArray[Any]]:
         """One inference call for some requests as one batch. Whoever waits for it bounds its time.
@@ -132,8 +144,8 @@ class TritonClient:
                 dimension; without that one where the model does not batch, and then only one group.
 
         Returns:
-            All outputs by name, for the rows of all groups. BYTES come as object arrays of `bytes`. Arrays may be
-            read-only.
+            All outputs by name, for the rows of all groups. BYTES come as object arrays of `bytes`, BF16 as FP32.
+            Arrays may be read-only.
 
         Raises:
             BadRequest: Triton finds fault with the request.
@@ -141,6 +153,8 @@ class TritonClient:
             TritonFailed: Triton answered 5xx or rubbish.
         """
         memory = self._memory
+        if codec.bf16:
+            groups = codec.as_sent(groups)
         if memory and worth_it(groups, codec) and (places := place(groups, codec, memory)):
             outputs = await self._through_memory(model, codec, places, memory)
             if outputs is not None:

@@ -17,6 +17,7 @@ import orjson
 from numpy.typing import NDArray
 from tritonclient.utils import np_to_triton_dtype
 
+from listener import bf16
 from listener.errors import TritonFailed
 from listener.tensors import ModelSpec, TensorError
 from listener.triton.outputs import Output, in_json, layout_of, mixed, read, row_sizes
@@ -81,17 +82,24 @@ class Codec:
         spec: of the model; all its outputs are asked for.
         host: for the header `Host`.
         version: of the model, digits; "" = Triton chooses.
+        top_k: asks for so many classes in place of each labelled output; they come as BYTES. 0 = for none.
 
     Attributes:
         largest_output: bytes of the largest output in a full call, as far as the configuration tells sizes; 0 = of no
             output.
+        bf16: names of the inputs that are BF16.
     """
 
-    def __init__(self, spec: ModelSpec, host: str, version: str = "") -> None:
+    def __init__(self, spec: ModelSpec, host: str, version: str = "", top_k: int = 0) -> None:
         self._model = spec.name
-        self._outputs = [output.name for output in spec.outputs]
+        self._datatypes = {tensor.name: tensor.datatype for tensor in spec.inputs}
+        self.bf16 = frozenset(name for name, datatype in self._datatypes.items() if datatype == "BF16")
+        self._outputs: dict[str, Mapping[str, Any]] = {output.name: {"binary_data": True} for output in spec.outputs}
+        if top_k:
+            for output in spec.classified:
+                self._outputs[output.name] = {"binary_data": True, "classification": top_k}
         self._batches = spec.max_batch_size > 0
-        self._row_sizes = row_sizes(spec)
+        self._row_sizes = {} if top_k else row_sizes(spec)  # classes and shared memory exclude one another
         self.largest_output = max(self._row_sizes.values(), default=0) * max(spec.max_batch_size, 1)
         which = f"/versions/{version}" if version else ""
         path = f"/v2/models/{urllib.parse.quote(spec.name, safe='')}{which}/infer"
@@ -112,14 +120,34 @@ class Codec:
         """From now on no output's size is known: the model's are not those of its configuration."""
         self._row_sizes, self.largest_output = {}, 0
 
+    def as_sent(self, groups: Sequence[Mapping[str, NDArray[Any]]]) -> Sequence[Mapping[str, NDArray[Any]]]:
+        """The requests with every BF16 input in the two bytes of its elements."""
+        if not self.bf16:
+            return groups
+        return [
+            {name: bf16.packed(array) if name in self.bf16 else array for name, array in group.items()}
+            for group in groups
+        ]
+
+    def datatype(self, name: str, dtype: np.dtype[Any]) -> str:
+        """Triton's name for the type of an input: as the model has it, or of an input that it does not name, numpy.
+
+        Raises:
+            TensorError: it has none.
+        """
+        found = self._datatypes.get(name) or np_to_triton_dtype(dtype)
+        if found is None:
+            raise TensorError(f"input {name!r} is {dtype}, which Triton has no datatype for")
+        return str(found)
+
     def request(
         self, groups: Sequence[Group], slots: Mapping[str, Slot] = NOWHERE
     ) -> tuple[bytes, list[bytes | memoryview]]:
         """The inference call for some requests as one batch.
 
         Args:
-            groups: each request's inputs; several groups have the same names, dtypes and shapes after the batch
-                dimension, which each leads with. A group with a `Region` stands alone.
+            groups: each request's inputs, as `as_sent` gives them; several groups have the same names, dtypes and
+                shapes after the batch dimension, which each leads with. A group with a `Region` stands alone.
             slots: where outputs are to be written, by name; the others come with the answer.
 
         Returns:
@@ -166,7 +194,7 @@ class Codec:
             placed: the contents of the request's slots, by output.
 
         Returns:
-            All outputs of the answer; those in slots are copied. BYTES come as object arrays of `bytes`.
+            All outputs of the answer; those in slots are copied. BYTES come as object arrays of `bytes`, BF16 as FP32.
 
         Raises:
             TritonFailed: that is no answer, not a whole one, or one that does not fit its slots.
@@ -193,14 +221,14 @@ class Codec:
             if isinstance(rest[0], Region):
                 entries.append(_shared(name, rest[0]))
                 continue
-            entry, size = _entry(_Tensor(name, *rest))
+            entry, size = _entry(_Tensor(name, *rest), self.datatype(name, rest[0]))
             entries.append(entry)
             total += size
         said: dict[str, Any] = {"inputs": entries}
         if self._outputs:
             said["outputs"] = [
-                {"name": name, "parameters": _place(slots[name]) if name in slots else {"binary_data": True}}
-                for name in self._outputs
+                {"name": name, "parameters": _place(slots[name]) if name in slots else parameters}
+                for name, parameters in self._outputs.items()
             ]
         else:
             said["parameters"] = {"binary_data_output": True}
@@ -218,11 +246,8 @@ def _keep(kept: dict[Any, Any], key: Any, value: Any) -> None:
 # Inputs
 
 
-def _entry(tensor: _Tensor) -> tuple[dict[str, Any], int]:
+def _entry(tensor: _Tensor, datatype: str) -> tuple[dict[str, Any], int]:
     """What the head says of an input, and the size of its contents in bytes."""
-    datatype = np_to_triton_dtype(tensor.dtype)
-    if datatype is None:
-        raise TensorError(f"input {tensor.name!r} is {tensor.dtype}, which Triton has no datatype for")
     size = math.prod(tensor.shape) * tensor.dtype.itemsize if tensor.size is None else tensor.size
     parameters = {"binary_data_size": size}
     return {"name": tensor.name, "shape": tensor.shape, "datatype": datatype, "parameters": parameters}, size

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,15 @@ _AT_ONCE = 8
 #: Bytes of an input from which on a request is not joined with others: what a call costs is nothing beside them, and
 #: they would have to be copied together.
 _ALONE = 1 << 20
+#: Encoders kept for different numbers of classes; the oldest goes first.
+_CODECS = 16
+
+
+class _Asked(NamedTuple):
+    """One request's inputs, for which the best classes of labelled outputs are wanted."""
+
+    arrays: Arrays
+    top_k: int
 
 
 class Model:
@@ -51,7 +60,8 @@ class Model:
         self._spec: ModelSpec | None = None
         self._codec: Codec
         self._half: int
-        self._coalescer: Coalescer[Arrays, Tensors] | None = None
+        self._classifying: dict[int, Codec] = {}  # by the number of classes
+        self._coalescer: Coalescer[Arrays | _Asked, Tensors] | None = None
 
     @property
     def spec(self) -> ModelSpec:
@@ -101,7 +111,7 @@ class Model:
             return
         if self._coalescer:
             self._coalescer.close()
-        self._spec, self._codec = spec, self._client.codec(spec, self._version)
+        self._spec, self._codec, self._classifying = spec, self._client.codec(spec, self._version), {}
         for other in self._others.values():
             other.know(spec)
         self._half = spec.max_batch_size // 2
@@ -135,39 +145,75 @@ class Model:
 
     async def infer_parts(self, arrays: Arrays, deadline: float = float("inf")) -> list[Tensors]:
         """As `infer`, but gives the answers to each part, or to each row of a model without batching."""
-        checked = _checked(arrays, self.spec)
+        return (await self.infer_batches([arrays], deadline))[0]
+
+    async def infer_batches(
+        self, batches: Sequence[Arrays], deadline: float = float("inf"), top_k: int = 0
+    ) -> list[list[Tensors]]:
+        """As `infer_parts` for several batches, which may differ in shapes and in optional inputs.
+
+        Args:
+            batches: each as `infer` takes it.
+            deadline: as `infer` has it.
+            top_k: so many classes are wanted in place of each of `ModelSpec.classified`, as BYTES that say
+                `score:index[:label]`. 0 = none are.
+        """
+        checked = [_checked(arrays, self.spec) for arrays in batches]
         try:
             async with asyncio.timeout(None if deadline == float("inf") else deadline - time.monotonic()):
-                return await self.infer_checked(checked)
+                if len(checked) == 1:
+                    return [await self.infer_checked(checked[0], top_k)]
+                calls = [self._calls(arrays, self.spec.max_batch_size, top_k) for arrays in checked]
+                answers = iter(await _side_by_side([call for each in calls for call in each]))
+                return [[next(answers) for _ in each] for each in calls]
         except TimeoutError:
             raise DeadlineExceeded("Triton did not answer within the request's time") from None
 
-    async def infer_checked(self, arrays: Tensors) -> list[Tensors]:
+    async def infer_checked(self, arrays: Tensors, top_k: int = 0) -> list[Tensors]:
         """As `infer_parts`, for inputs that are known to be the model's; whoever waits bounds the time."""
-        spec, rows = self.spec, row_count(arrays)
-        if 0 < rows <= spec.max_batch_size:
-            return [await self._one(arrays, rows)]
-        batches = spec.max_batch_size > 0
-        pieces = parts(arrays, spec.max_batch_size) if batches else singles(arrays)
-        return await _side_by_side([partial(self._one, piece, row_count(piece) if batches else 1) for piece in pieces])
+        rows, size = row_count(arrays), self.spec.max_batch_size
+        if 0 < rows <= size:
+            return [await self._one(arrays, rows, top_k)]
+        return await _side_by_side(self._calls(arrays, size, top_k))
 
-    async def _one(self, arrays: Arrays, rows: int) -> Tensors:
+    def _calls(self, arrays: Tensors, size: int, top_k: int) -> list[Callable[[], Awaitable[Tensors]]]:
+        """What one batch needs of calls of so many rows, in the order of its rows."""
+        pieces = parts(arrays, size) if size else singles(arrays)
+        return [partial(self._one, piece, row_count(piece) if size else 1, top_k) for piece in pieces]
+
+    async def _one(self, arrays: Arrays, rows: int, top_k: int) -> Tensors:
+        item = _Asked(arrays, top_k) if top_k else arrays
         # two requests of more than half a call would not fit into one
         if self._coalescer is None or rows > self._half or _is_large(arrays):
-            return (await self._call([arrays]))[0]
-        return await self._coalescer.infer(_alike(arrays), arrays, rows)
+            return (await self._call([item]))[0]
+        return await self._coalescer.infer((_alike(arrays), top_k) if top_k else _alike(arrays), item, rows)
 
-    async def _call(self, groups: Sequence[Arrays]) -> list[Tensors]:
-        """One call to Triton for some requests; the outputs of each."""
-        outputs = await self._client.infer(self.name, self._codec, groups)
+    async def _call(self, items: Sequence[Arrays | _Asked]) -> list[Tensors]:
+        """One call to Triton for some requests, which want the same number of classes; the outputs of each."""
+        groups: Sequence[Any] = items
+        codec = self._codec
+        if isinstance(items[0], _Asked):
+            codec = self._codec_for(items[0].top_k)
+            groups = [item.arrays for item in items if isinstance(item, _Asked)]
+        outputs = await self._client.infer(self.name, codec, groups)
         if self.spec.max_batch_size == 0:
             return [outputs]
+        if not outputs:
+            raise TritonFailed(f"model {self.name!r} answered without any output")
         counts = [row_count(group) for group in groups]
         total = sum(counts)
         for output in outputs.values():
             if output.shape[:1] != (total,):
                 raise TritonFailed(f"model {self.name!r} answered with another number of rows than it was sent")
         return [outputs] if len(counts) == 1 else _apart(outputs, counts)
+
+    def _codec_for(self, top_k: int) -> Codec:
+        codec = self._classifying.get(top_k)
+        if codec is None:
+            while len(self._classifying) >= _CODECS:
+                del self._classifying[next(iter(self._classifying))]
+            codec = self._classifying[top_k] = self._client.codec(self.spec, self._version, top_k)
+        return codec
 
 
 async def _side_by_side(calls: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
@@ -223,6 +269,8 @@ def _checked(arrays: Arrays, spec: ModelSpec) -> dict[str, NDArray[Any]]:
     if absent := [t.name for t in spec.inputs if t.name not in arrays and not t.optional]:
         raise TensorError(f"model {spec.name!r} misses its input {absent[0]!r}")
     checked = {name: _as_tensor(array, known[name]) for name, array in arrays.items()}
+    if not checked and spec.max_batch_size == 0:
+        return checked
     if len({array.shape[0] for array in checked.values()}) != 1 or row_count(checked) == 0:
         raise TensorError(f"the inputs of model {spec.name!r} do not share one batch dimension of at least 1")
     return checked

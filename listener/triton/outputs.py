@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from tritonclient.utils import triton_to_np_dtype
 
-from listener.tensors import NUMPY, ModelSpec
+from listener import bf16
+from listener.tensors import NUMPY, ModelSpec, itemsize
 
 
 class Output(NamedTuple):
@@ -21,11 +21,12 @@ class Output(NamedTuple):
 
     Attributes:
         name: its name.
-        dtype: object for BYTES.
+        dtype: of what lies there; object for BYTES, two bytes for BF16.
         shape: batch dimension included where the model batches.
         start: its first byte in the answer's body; -1 = it lies in shared memory.
         end: the byte after its last.
-        aligned: numpy may use it there as fast as elsewhere.
+        as_is: an array can be a view of it there: neither BYTES nor BF16, and numpy is as fast with it as elsewhere.
+        is_bf16: its array is one of FP32.
     """
 
     name: str
@@ -33,7 +34,8 @@ class Output(NamedTuple):
     shape: tuple[int, ...]
     start: int
     end: int
-    aligned: bool
+    as_is: bool
+    is_bf16: bool
 
 
 def row_sizes(spec: ModelSpec) -> dict[str, int]:
@@ -43,7 +45,7 @@ def row_sizes(spec: ModelSpec) -> dict[str, int]:
     a sequence would go on by two.
     """
     return {
-        output.name: math.prod(output.shape) * NUMPY[output.datatype].itemsize
+        output.name: math.prod(output.shape) * itemsize(output.datatype)
         for output in spec.outputs
         if spec.independent
         and output.datatype in NUMPY
@@ -70,20 +72,22 @@ def layout_of(entries: Sequence[Mapping[str, Any]], start: int) -> tuple[Output,
     layout = []
     for entry in entries:
         size, dtype, shape = _size(entry), _dtype(entry), tuple(map(int, entry["shape"]))
+        is_bf16 = entry["datatype"] == "BF16"
         if (size or 0) < 0 or any(length < 0 for length in shape):
             raise ValueError(f"output {entry['name']!r} has a negative size")
         if size is None:
-            layout.append(Output(str(entry["name"]), dtype, shape, -1, -1, True))
+            layout.append(Output(str(entry["name"]), dtype, shape, -1, -1, False, is_bf16))
             continue
         if not dtype.hasobject and size != math.prod(shape) * dtype.itemsize:
             raise ValueError(f"output {entry['name']!r} has another size than its shape says")
-        layout.append(Output(str(entry["name"]), dtype, shape, start, start + size, start % dtype.itemsize == 0))
+        as_is = not (dtype.hasobject or is_bf16) and start % dtype.itemsize == 0
+        layout.append(Output(str(entry["name"]), dtype, shape, start, start + size, as_is, is_bf16))
         start += size
     return tuple(layout)
 
 
 def read(layout: Sequence[Output], body: bytes, end: int, placed: Mapping[str, memoryview]) -> dict[str, NDArray[Any]]:
-    """The outputs of a layout, read-only if they are not BYTES: views of the body where that is possible, else copies.
+    """The outputs of a layout, read-only but for BYTES and BF16: views of the body where that is possible, else copies.
 
     Args:
         layout: `layout_of` this answer's JSON.
@@ -95,17 +99,18 @@ def read(layout: Sequence[Output], body: bytes, end: int, placed: Mapping[str, m
         ValueError, TypeError, KeyError: the body, or the room for an output, has another size.
     """
     outputs: dict[str, NDArray[Any]] = {}
-    for name, dtype, shape, start, stop, aligned in layout:
+    for name, dtype, shape, start, stop, as_is, is_bf16 in layout:
         if start < 0:
-            outputs[name] = _copy(placed[name], dtype, shape)
+            outputs[name] = _copy(placed[name], dtype, shape, is_bf16)
             continue
         end = stop
-        if dtype.hasobject:
-            outputs[name] = _read_strings(body[start:end]).reshape(shape)
-        elif aligned:
+        if as_is:
             outputs[name] = np.ndarray(shape, dtype, body, start)
+        elif dtype.hasobject:
+            outputs[name] = _read_strings(body[start:end]).reshape(shape)
         else:
-            outputs[name] = np.ndarray(shape, dtype, body[start:end])
+            there: NDArray[Any] = np.ndarray(shape, dtype, body[start:end])
+            outputs[name] = bf16.unpacked(there) if is_bf16 else there
     if end != len(body):
         raise ValueError(f"the body has {len(body)} bytes instead of {end}")
     return outputs
@@ -117,7 +122,7 @@ def mixed(
     """As `read`, with some outputs in the JSON; Triton was not asked for such."""
     outputs = read(layout_of([entry for entry in entries if not in_json(entry)], start), body, start, placed)
     said = {
-        str(entry["name"]): np.array(entry["data"], _dtype(entry)).reshape(entry["shape"])
+        str(entry["name"]): np.array(entry["data"], NUMPY[entry["datatype"]]).reshape(entry["shape"])
         for entry in entries
         if in_json(entry)
     }
@@ -131,17 +136,16 @@ def _size(entry: Mapping[str, Any]) -> int | None:
 
 
 def _dtype(entry: Mapping[str, Any]) -> np.dtype[Any]:
-    found = triton_to_np_dtype(entry["datatype"])
-    if found is None:
-        raise ValueError(f"unknown datatype {entry['datatype']!r}")
-    return np.dtype(found)
+    datatype = entry["datatype"]
+    return np.dtype(np.uint16) if datatype == "BF16" else NUMPY[datatype]
 
 
-def _copy(room: memoryview, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+def _copy(room: memoryview, dtype: np.dtype[Any], shape: tuple[int, ...], is_bf16: bool) -> NDArray[Any]:
     """An output out of shared memory, so that its place can be given to others; read-only, as it is from the body."""
     if dtype.hasobject:
         raise ValueError("strings are never asked for in shared memory")
-    copy: NDArray[Any] = np.ndarray(shape, dtype, room).copy()  # TypeError where the room is too small
+    there: NDArray[Any] = np.ndarray(shape, dtype, room)  # TypeError where the room is too small
+    copy: NDArray[Any] = bf16.unpacked(there) if is_bf16 else there.copy()
     copy.flags.writeable = False
     return copy
 

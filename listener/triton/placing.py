@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from tritonclient.utils import np_to_triton_dtype
 
 from listener.call import Arrays
 from listener.triton.codec import Codec, Group, Region, Slot
@@ -60,11 +59,11 @@ def place(groups: Sequence[Arrays], codec: Codec, memory: SharedMemory) -> Place
     """Places for the large tensors of a call, as far as there are any leases; None: all of it travels as bytes.
 
     Args:
-        groups: as `TritonClient.infer` takes them.
+        groups: as `Codec.as_sent` gives them.
         codec: of the model.
         memory: gives the leases.
     """
-    batch, taken, found = _inputs(groups, memory) if _large_input(groups) else (None, [], [])
+    batch, taken, found = _inputs(groups, codec, memory) if _large_input(groups) else (None, [], [])
     outputs = {}
     for name, nbytes in codec.output_sizes(groups).items():
         if nbytes >= THRESHOLD and (lease := memory.lease(nbytes, for_output=True)):
@@ -74,7 +73,9 @@ def place(groups: Sequence[Arrays], codec: Codec, memory: SharedMemory) -> Place
     return Places([batch] if batch else groups, outputs, [*taken, *outputs.values()], found)
 
 
-def _inputs(groups: Sequence[Arrays], memory: SharedMemory) -> tuple[Group | None, list[Lease], list[Lease]]:
+def _inputs(
+    groups: Sequence[Arrays], codec: Codec, memory: SharedMemory
+) -> tuple[Group | None, list[Lease], list[Lease]]:
     """The requests as one batch, None if no input of it lies in a lease; the leases taken for it; those found."""
     first, taken, found = groups[0], [], []
     batch: dict[str, NDArray[Any] | Region] = {}
@@ -82,13 +83,13 @@ def _inputs(groups: Sequence[Arrays], memory: SharedMemory) -> tuple[Group | Non
         arrays = [group[name] for group in groups]
         if len(arrays) == 1 and (there := memory.holding(arrays[0])):
             found.append(there)
-            batch[name] = _region(there, arrays[0])
+            batch[name] = _region(there, arrays[0], codec.datatype(name, first[name].dtype))
             continue
         nbytes = sum(array.nbytes for array in arrays)
         lease = memory.lease(nbytes) if nbytes >= THRESHOLD and first[name].dtype.kind != "O" else None
         if lease:
             taken.append(lease)
-            batch[name] = _region(lease, _written(arrays, lease))
+            batch[name] = _region(lease, _written(arrays, lease), codec.datatype(name, first[name].dtype))
     if not batch:
         return None, taken, found
     for name in [name for name in first if name not in batch]:
@@ -97,8 +98,8 @@ def _inputs(groups: Sequence[Arrays], memory: SharedMemory) -> tuple[Group | Non
     return batch, taken, found
 
 
-def _region(lease: Lease, array: NDArray[Any]) -> Region:
-    return Region(lease.region, lease.offset, array.nbytes, str(np_to_triton_dtype(array.dtype)), array.shape)
+def _region(lease: Lease, array: NDArray[Any], datatype: str) -> Region:
+    return Region(lease.region, lease.offset, array.nbytes, datatype, array.shape)
 
 
 def _written(arrays: Sequence[NDArray[Any]], lease: Lease) -> NDArray[Any]:

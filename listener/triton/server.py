@@ -36,14 +36,16 @@ class TritonServer:
 
     Args:
         installation: the program and what it needs.
-        repository: the model repository.
+        repository: the model repository; None where it is yet to be fetched, and set before the first start.
         settings: for extra arguments and time-outs.
         free_ports: listen on ports that nobody else has, so that several stacks run side by side; else on the port of
             `settings.triton_url` and that of `settings.triton_metrics_url`.
     """
 
-    def __init__(self, installation: Installation, repository: Path, settings: Settings, *, free_ports: bool) -> None:
-        self._installation, self._repository, self._settings = installation, repository, settings
+    def __init__(
+        self, installation: Installation, repository: Path | None, settings: Settings, *, free_ports: bool
+    ) -> None:
+        self._installation, self.repository, self._settings = installation, repository, settings
         self._reserved = _reserve() if free_ports else None
         if self._reserved:
             self._port = int(self._reserved.getsockname()[1])
@@ -107,7 +109,9 @@ class TritonServer:
             self._reserved.close()
 
     def _arguments(self, regions: Regions) -> Iterable[str]:
-        yield f"--model-repository={_plain(self._repository, regions.folder)}"
+        if self.repository is None:
+            raise RuntimeError("Triton is started before its repository is there")
+        yield f"--model-repository={_plain(self.repository, regions.folder)}"
         yield "--allow-http=true"
         yield f"--http-address={_LOOPBACK}"
         yield f"--http-port={self._port}"

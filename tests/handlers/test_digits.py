@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from openapi_schema_validator import OAS30Validator
 from PIL import Image, ImageDraw
 
 from handlers.digits import EXAMPLE, Digits
@@ -51,6 +52,18 @@ def refusal(instance: Any) -> str:
     sentence = str(caught.value)
     assert "\n" not in sentence and 0 < len(sentence) < 200
     return sentence
+
+
+def test_the_schemas_say_what_is_taken_and_given() -> None:
+    for schema in (Digits.instance_schema, Digits.prediction_schema):
+        OAS30Validator.check_schema(schema)
+    takes = OAS30Validator(Digits.instance_schema)
+    takes.validate(EXAMPLE)
+    takes.validate({"b64": base64.b64encode(file(seven())).decode()})
+    others: list[Any] = [EXAMPLE[1:], [17, *EXAMPLE[1:]], [True, *EXAMPLE[1:]], {"b64": ""}, {"X": []}, "text", None]
+    assert not any(takes.is_valid(other) for other in others)
+    probabilities = np.eye(10, dtype=np.float32)[3]
+    OAS30Validator(Digits.prediction_schema).validate(Digits().postprocess({"probabilities": probabilities}))
 
 
 @pytest.fixture(scope="module")

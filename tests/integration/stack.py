@@ -31,18 +31,34 @@ class Stack:
     Args:
         log: receives its output.
         command: of the command line.
-        service: folder with listener.yaml.
+        service: folder with listener.yaml, for --service; None leaves that out.
+        folder: its working directory; None = ours.
         env: further variables.
     """
 
-    def __init__(self, log: Path, command: str = "up", service: Path = ROOT, **env: str) -> None:
+    def __init__(
+        self,
+        log: Path,
+        command: str = "up",
+        service: Path | None = ROOT,
+        folder: Path | None = None,
+        **env: str,
+    ) -> None:
         self.port = int(env.get("AIP_HTTP_PORT", free_port()))
         self.log = log
         self.started = time.monotonic()
+        elsewhere = {"PYTHONPATH": str(ROOT)} if folder else {}  # where Python would not find `listener` by itself
         with log.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "listener", command, "--service", str(service)],
-                env={**os.environ, "LISTENER_HOST": "127.0.0.1", "AIP_HTTP_PORT": str(self.port), **env},
+                [sys.executable, "-m", "listener", command, *([f"--service={service}"] if service else [])],
+                cwd=folder,
+                env={
+                    **os.environ,
+                    **elsewhere,
+                    "LISTENER_HOST": "127.0.0.1",
+                    "AIP_HTTP_PORT": str(self.port),
+                    **env,
+                },
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -85,9 +101,11 @@ class Stack:
 
 
 @contextlib.contextmanager
-def running(log: Path, command: str = "up", service: Path = ROOT, **env: str) -> Iterator[Stack]:
+def running(
+    log: Path, command: str = "up", service: Path | None = ROOT, folder: Path | None = None, **env: str
+) -> Iterator[Stack]:
     """A stack that is gone afterwards, whatever the test did to it."""
-    stack = Stack(log, command, service, **env)
+    stack = Stack(log, command, service, folder, **env)
     family = set[int]()
     try:
         yield stack

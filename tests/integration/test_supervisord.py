@@ -7,17 +7,41 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import requests
 
+from tests.artifacts import emulator as emulators
 from tests.integration.stack import ROOT, alive, children, command_line, descendants, free_port, wait_for
 
 pytestmark = pytest.mark.triton
 
 
+@pytest.fixture
+def fetched() -> Iterator[dict[str, str]]:
+    """The sample's models in Cloud Storage, where the platform says that they are."""
+    with emulators.running() as emulator:
+        emulator.upload("artefacts", ROOT / "triton_repo", "models/")
+        yield {"AIP_STORAGE_URI": "gs://artefacts/models", "STORAGE_EMULATOR_HOST": emulator.url}
+
+
 def test_both_programs_run_are_restarted_and_stop_in_order(tmp_path: Path) -> None:
+    run_and_stop(tmp_path, {})
+
+
+def test_the_same_with_models_that_are_fetched(tmp_path: Path, fetched: dict[str, str]) -> None:
+    """One of the two programs fetches them, once, though Triton dies in between; nothing stays."""
+    (tmp_path / "tmp").mkdir()
+    text = run_and_stop(tmp_path, {**fetched, "TMPDIR": str(tmp_path / "tmp")})
+    assert text.count('"message":"fetched: 2 of 2 files') == 1
+    assert text.count("gs://artefacts/models/ has not changed since it was fetched") == 1
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def run_and_stop(tmp_path: Path, more: dict[str, str]) -> str:
+    """Both programs, the death of Triton, a prediction after it, and the stop. Returns what they wrote."""
     port, triton_port, log = free_port(), free_port(), tmp_path / "log"
     conf = tmp_path / "supervisord.conf"
     conf.write_text((ROOT / "supervisord.conf").read_text().replace("/tmp/", f"{tmp_path}/"))
@@ -29,8 +53,9 @@ def test_both_programs_run_are_restarted_and_stop_in_order(tmp_path: Path) -> No
         "LISTENER_HOST": "127.0.0.1",
         "LISTENER_TRITON_URL": f"127.0.0.1:{triton_port}",
         "LISTENER_TRITON_ARGS": f"--metrics-port={free_port()}",
+        **more,
     }
-    with log.open("wb") as output:
+    with log.open("ab") as output:  # the programs append to it as well
         command = [sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(conf)]
         process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=output, stderr=output)
     family = set[int]()
@@ -51,6 +76,7 @@ def test_both_programs_run_are_restarted_and_stop_in_order(tmp_path: Path) -> No
         assert not [pid for pid in family if alive(pid)]
         text = log.read_text()
         assert text.index("draining") < text.rindex('"logger":"triton"')
+        return text
     finally:
         process.kill()
         process.wait()

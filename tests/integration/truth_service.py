@@ -265,7 +265,7 @@ def malformed(rng: Generator) -> Case:
         told = f"instances[{index}]: input 'X' has shape [3]; the model takes [4]"
     else:
         x[index][2] = "a"
-        told = f"instances[{index}]: input 'X' is FP32 and takes numbers"
+        told = f"instances[{index}]: input 'X' is FP32 and takes numbers, not 'a' at [2]"
     return Case("picky", _body("picky", x), 400, None, (told,))
 
 

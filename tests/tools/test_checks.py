@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from listener import service
 from listener.cli import cli
 from listener.tools import checks
 from tests.tools.tiny_service import Tiny, onnx_file
@@ -60,6 +61,42 @@ def test_a_route_without_model(tiny: Tiny) -> None:
     assert checks.run(tiny.folder) == [f"{place}: no model 'tinny' in {tiny.repository}; {hint}"]
 
 
+@pytest.mark.parametrize("yaml", ["default: tinny\nroutes:\n  tiny: {}\n", "default: tinny\n"], ids=["routes", "none"])
+def test_a_default_that_is_neither_route_nor_model(tiny: Tiny, yaml: str) -> None:
+    tiny.yaml.write_text(yaml)
+    hint = "did you mean 'tiny'? Found are tiny"
+    assert checks.run(tiny.folder) == [
+        f"{tiny.yaml}: the default 'tinny' is neither a route nor a model in {tiny.repository}; {hint}"
+    ]
+
+
+@pytest.mark.parametrize("yaml", ["default: tiny\nroutes: {a: {model: tiny}}\n", "default: tiny\n", ""])
+def test_a_default_that_is_a_model(tiny: Tiny, yaml: str) -> None:
+    tiny.yaml.write_text(yaml)
+    assert checks.run(tiny.folder) == []
+
+
+def test_a_repository_alone(tiny: Tiny) -> None:
+    tiny.yaml.unlink()
+    assert checks.of(lambda: service.bare(tiny.repository, "tiny")) == []
+    (mistake,) = checks.of(lambda: service.bare(tiny.repository, "huge"))
+    assert mistake == f"the default 'huge' is neither a route nor a model in {tiny.repository}; found are tiny"
+
+
+def test_the_command_checks_what_the_settings_name(tiny: Tiny, tmp_path: Path) -> None:
+    def check(*arguments: str, **env: str) -> tuple[int, str]:
+        done = CliRunner().invoke(cli, ["check", *arguments], env=env)
+        return done.exit_code, done.output.partition("\n")[0]
+
+    tiny.yaml.unlink()
+    assert check("--repository", str(tiny.repository)) == (0, "everything is in order")
+    assert check("--repository", str(tiny.repository), "--default-model", "huge")[0] == 1
+    assert check(AIP_STORAGE_URI="gs://bucket/m") == (
+        1,
+        "gs://bucket/m: lies in Cloud Storage; name a folder on this machine with --repository",
+    )
+
+
 def test_a_route_in_an_empty_repository(tiny: Tiny) -> None:
     tiny.yaml.write_text("repository: empty\nroutes:\n  tiny: {}\n")
     (tiny.folder / "empty").mkdir()
@@ -89,6 +126,21 @@ def test_mistakes_in_a_handler(tiny: Tiny, source: str, sentence: str) -> None:
     (mistake,) = checks.run(tiny.folder)
     assert mistake.startswith(f"{tiny.yaml}:2: routes.tiny.handler: ")
     assert sentence in mistake
+
+
+@pytest.mark.parametrize(
+    ("schema", "sentence"),
+    [
+        ("instance_schema = ['string']", "TypeError: instance_schema is of type list; it has to be a dict, or None"),
+        ("prediction_schema = 'x.yaml'", "TypeError: prediction_schema is of type str; it has to be a dict, or None"),
+        ("instance_schema = {'enum': {1}}", "TypeError: instance_schema cannot be said in JSON: "),
+        ("instance_schema = {1: 2}", "TypeError: instance_schema cannot be said in JSON: "),
+    ],
+)
+def test_a_schema_that_is_none(tiny: Tiny, schema: str, sentence: str) -> None:
+    tiny.handler(f"class H(Handler):\n model = 'tiny'\n {schema}")
+    (mistake,) = checks.run(tiny.folder)
+    assert mistake.startswith(f"{tiny.yaml}:2: the handler of 'tiny' cannot be loaded: {sentence}")
 
 
 @pytest.mark.parametrize("body", ["def __init__(self): 1 / 0", "def load(self, artifacts): 1 / 0"])

@@ -83,6 +83,22 @@ def test_configurations_that_are_in_order(tiny: Tiny, old: str, new: str) -> Non
     assert [mistake.split(": ")[1] for mistake in tiny.mistakes()][:1] == expected
 
 
+@pytest.mark.parametrize(
+    ("value", "mistakes"),
+    [
+        ("x", ["the parameter listener_pad is 'x', which cannot fill up input 'X', which is FP32"]),
+        ("-1.5", []),
+    ],
+)
+def test_what_rows_shall_be_padded_with(tiny: Tiny, value: str, mistakes: list[str]) -> None:
+    onnx_file(tiny.onnx, ("N", "M"), ("N", "M"))
+    tiny.config.write_text(
+        CONFIG.replace("[ 2 ]", "[ -1 ]")
+        + f'parameters {{\n  key: "listener_pad"\n  value {{ string_value: "{value}" }}\n}}\n'
+    )
+    assert tiny.mistakes() == [f"tiny/config.pbtxt:20: parameters: {sentence}" for sentence in mistakes]
+
+
 def test_hints_for_what_is_misspelt(tiny: Tiny) -> None:
     tiny.change("max_batch_size", "max_batch_sise")
     assert tiny.mistakes()[0].endswith("Did you mean 'max_batch_size'?")

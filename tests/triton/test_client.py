@@ -143,3 +143,51 @@ async def test_bytes_go_both_ways() -> None:
             "m", client.codec(spec), [{"X": np.array([[b"a", b"\xff\x00"]], dtype=np.object_)}]
         )
     assert outputs["Y"].tolist() == [[b"\xff\x00", b"a"]]
+
+
+async def test_bf16_goes_both_ways() -> None:
+    model = FakeModel({"X": ("BF16", [2])}, {"Y": ("BF16", [2])}, lambda inputs: {"Y": inputs["X"] * 2})
+    async with FakeTriton({"m": model}).running() as url, opened(url) as client:
+        codec = client.codec(await client.spec("m"))
+        outputs = await client.infer("m", codec, [{"X": np.array([[1.5, 0.1]], np.float32)}])
+    np.testing.assert_array_equal(outputs["Y"], np.array([[3, 0.2001953125]], np.float32))
+
+
+async def test_classes_come_as_texts() -> None:
+    model = FakeModel(
+        {"X": ("FP32", [2])}, {"Y": ("FP32", [2])}, lambda inputs: {"Y": inputs["X"]}, labels={"Y": ["a", "b:c"]}
+    )
+    async with FakeTriton({"m": model}).running() as url, opened(url) as client:
+        codec = client.codec(await client.spec("m"), top_k=2)
+        outputs = await client.infer("m", codec, [{"X": np.array([[1, 2]], np.float32)}])
+    assert outputs["Y"].tolist() == [[b"2.000000:1:b:c", b"1.000000:0:a"]]
+
+
+async def test_what_a_configuration_says_of_tensors() -> None:
+    model = FakeModel(
+        {"A": ("FP32", [-1]), "B": ("BYTES", [1])},
+        {"Y": ("FP32", [2]), "Z": ("INT8", [1])},
+        lambda inputs: inputs,
+        labels={"Y": ["a", "b"]},
+        optional=["B"],
+        ragged=["A"],
+        pad="0",
+    )
+    async with FakeTriton({"m": model}).running() as url, opened(url) as client:
+        assert await client.spec("m") == ModelSpec(
+            "m",
+            (TensorSpec("A", "FP32", (-1,), ragged=True), TensorSpec("B", "BYTES", (1,), optional=True)),
+            (TensorSpec("Y", "FP32", (2,), labelled=True), TensorSpec("Z", "INT8", (1,))),
+            64,
+            pad="0",
+        )
+
+
+async def test_a_parameter_that_cannot_be_followed_is_said() -> None:
+    model = FakeModel({"X": ("FP32", [-1])}, {"Y": ("FP32", [-1])}, lambda inputs: inputs, pad="x")
+    async with FakeTriton({"m": model}).running() as url, opened(url) as client:
+        with pytest.raises(Unavailable) as raised:
+            await client.spec("m")
+    assert raised.value.message == (
+        "model 'm' cannot be served: the parameter listener_pad is 'x', which cannot fill up input 'X', which is FP32"
+    )

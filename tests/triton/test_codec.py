@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given
@@ -19,9 +20,8 @@ from listener.tensors import NUMPY, ModelSpec, TensorError, TensorSpec
 from listener.triton import codec as under_test
 from listener.triton.codec import Codec, Group, Region, Slot
 
-SPEC = ModelSpec(
-    "m", (TensorSpec("X", "FP32", (-1,)),), (TensorSpec("Y", "FP32", (2,)), TensorSpec("Z", "FP32", ())), 8
-)
+#: Names no inputs, so that tests can send what they like.
+SPEC = ModelSpec("m", (), (TensorSpec("Y", "FP32", (2,)), TensorSpec("Z", "FP32", ())), 8)
 #: Numbers, and strings that neither JSON nor a terminator would survive.
 DTYPES = st.sampled_from(list(NUMPY.values()))
 STRINGS = st.one_of(st.binary(max_size=9), st.text(max_size=9), st.sampled_from([b"", b"\0", b"\xff\xfe"]))
@@ -30,6 +30,12 @@ STRINGS = st.one_of(st.binary(max_size=9), st.text(max_size=9), st.sampled_from(
 def arrays(dtype: np.dtype[Any], shape: tuple[int, ...]) -> st.SearchStrategy[NDArray[Any]]:
     elements = STRINGS if dtype.hasobject else st_numpy.from_dtype(dtype)
     return st_numpy.arrays(dtype, shape, elements=elements)
+
+
+def knowing(**inputs: str) -> Codec:
+    """A codec that has been told of these inputs' datatypes."""
+    tensors = tuple(TensorSpec(name, datatype, (-1,)) for name, datatype in inputs.items())
+    return Codec(ModelSpec("m", tensors, SPEC.outputs, 8), "h")
 
 
 def sent(codec: Codec, *groups: Group) -> tuple[bytes, dict[str, str], Any, bytes]:
@@ -66,14 +72,23 @@ def same(one: NDArray[Any], other: NDArray[Any]) -> bool:
 
 @given(st.data())
 def test_requests_say_what_tritonclient_says(data: st.DataObject) -> None:
+    names = ["X", "ö", '"', "B"]
     codec = Codec(SPEC, "h:1")
+    if data.draw(st.booleans()):
+        codec = knowing(**{name: data.draw(st.sampled_from(list(NUMPY))) for name in names})
     for _ in range(2):
         given_arrays: dict[str, NDArray[Any]] = {}
-        for name in data.draw(st.lists(st.sampled_from(["X", "ö", '"', "B"]), min_size=1, unique=True)):
+        wanted: dict[str, NDArray[Any]] = {}
+        for name in data.draw(st.lists(st.sampled_from(names), min_size=1, unique=True)):
             shape = data.draw(st_numpy.array_shapes(min_dims=0, min_side=0, max_side=4))
-            given_arrays[name] = data.draw(arrays(data.draw(DTYPES), shape))
-        *_, said, binary = sent(codec, given_arrays)
-        assert (said, binary) == of_tritonclient(given_arrays, ["Y", "Z"])
+            dtype = NUMPY[codec._datatypes[name]] if codec._datatypes else data.draw(DTYPES)
+            wanted[name] = given_arrays[name] = data.draw(arrays(dtype, shape))
+            if name in codec.bf16:
+                given_arrays[name] = np.asarray(np.nan_to_num(given_arrays[name]))  # which NaN it is may differ
+                with np.errstate(over="ignore"):
+                    wanted[name] = given_arrays[name].astype(ml_dtypes.bfloat16)
+        *_, said, binary = sent(codec, *codec.as_sent([given_arrays]))
+        assert (said, binary) == of_tritonclient(wanted, ["Y", "Z"])
 
 
 @given(st.data(), st.lists(st.integers(1, 5), min_size=1, max_size=5))
@@ -113,19 +128,61 @@ def test_one_that_is_not_in_order_is_put_into_order() -> None:
 def test_large_tensors_of_every_datatype() -> None:
     for name, dtype in NUMPY.items():
         if name != "BYTES":
-            array = np.ones((1, 40_000), dtype)
-            *_, said, binary = sent(Codec(SPEC, "h"), {"X": array})
-            assert (said["inputs"][0]["datatype"], binary) == (name, array.tobytes())
+            codec, array = knowing(X=name), np.ones((1, 40_000), dtype)
+            *_, said, binary = sent(codec, *codec.as_sent([{"X": array}]))
+            contents = array.astype(ml_dtypes.bfloat16) if name == "BF16" else array
+            assert (said["inputs"][0]["datatype"], binary) == (name, contents.tobytes())
 
 
-def test_bf16_as_tritonclient_has_it() -> None:
-    ml_dtypes = pytest.importorskip("ml_dtypes")
-    for count in (3, 40_000):
-        array = np.arange(count).astype(ml_dtypes.bfloat16)
-        *_, said, binary = sent(Codec(SPEC, "h"), {"X": array})
-        assert (said, binary) == of_tritonclient({"X": array}, ["Y", "Z"])
-    body, length = answered({"Y": ("BF16", array)})
-    assert same(Codec(SPEC, "h").response(body, length)["Y"], array)
+def test_the_datatype_is_the_models_not_numpys() -> None:
+    codec = knowing(A="BF16", B="UINT16", C="FP32")
+    one = np.array([[1, 2, 0.1]], np.float32)
+    groups = codec.as_sent([{"A": one, "B": one.astype(np.uint16), "C": one}] * 2)
+    *_, said, binary = sent(codec, *groups)
+    assert [(entry["datatype"], entry["parameters"]["binary_data_size"]) for entry in said["inputs"]] == [
+        ("BF16", 12),
+        ("UINT16", 12),
+        ("FP32", 24),
+    ]
+    assert binary[:12] == bytes.fromhex("803f0040cd3d") * 2
+
+
+def test_a_model_without_bf16_sends_what_it_is_given() -> None:
+    groups = [{"X": np.ones(1, np.float32)}]
+    assert knowing(X="FP32").as_sent(groups) is groups
+
+
+@pytest.mark.parametrize("offset", [0, 1], ids=["in order", "beside"])
+def test_bf16_comes_as_fp32(offset: int) -> None:
+    numbers = np.array([[1.5, np.nan, -np.inf]], ml_dtypes.bfloat16)
+    body, length = answered({"B": ("UINT8", np.ones(offset, np.uint8)), "Y": ("BF16", numbers)})
+    codec = Codec(SPEC, "h")
+    for _ in range(2):
+        assert same(codec.response(body, length)["Y"], numbers.astype(np.float32))
+    in_json = {"outputs": [{"name": "Y", "datatype": "BF16", "shape": [2], "data": [1.5, -2]}]}
+    outputs = codec.response(json.dumps(in_json).encode(), None)
+    assert same(outputs["Y"], np.array([1.5, -2], np.float32))
+    room = memoryview(numbers.tobytes() + b"\0\0")
+    assert same(codec.response(placed_answer("BF16", [1, 3]), None, {"Y": room})["Y"], numbers.astype(np.float32))
+
+
+# Classes
+
+
+def test_classes_take_the_place_of_labelled_outputs_alone() -> None:
+    outputs = (
+        TensorSpec("Y", "FP32", (50_000,), labelled=True),
+        TensorSpec("Z", "FP32", (50_000,)),
+        TensorSpec("S", "BYTES", (1,), labelled=True),  # Triton 2.51 would die of it
+    )
+    codec = Codec(ModelSpec("m", (), outputs, 8), "h", top_k=3)
+    *_, said, _ = sent(codec, {"X": np.ones((1, 1), np.float32)})
+    assert said["outputs"] == [
+        {"name": "Y", "parameters": {"binary_data": True, "classification": 3}},
+        {"name": "Z", "parameters": {"binary_data": True}},
+        {"name": "S", "parameters": {"binary_data": True}},
+    ]
+    assert (codec.largest_output, codec.output_sizes([{"X": np.ones((1, 1))}])) == (0, {})
 
 
 def test_a_dtype_without_a_name() -> None:
@@ -208,13 +265,14 @@ def test_answers_are_read_as_tritonclient_reads_them(data: st.DataObject) -> Non
     for name in data.draw(st.lists(st.sampled_from("YZÄ"), unique=True)):
         datatype, dtype = data.draw(st.sampled_from(list(NUMPY.items())))
         shape = data.draw(st_numpy.array_shapes(min_dims=0, min_side=0, max_side=4))
-        made[name] = (datatype, data.draw(arrays(dtype, shape)))
+        made[name] = (datatype, data.draw(arrays(np.dtype(np.uint16) if datatype == "BF16" else dtype, shape)))
     body, length = answered(made)
     codec, wanted = Codec(SPEC, "h"), as_tritonclient_reads(body, length)
     for header_length in (length, str(length)):  # the second time from what was kept
         outputs = codec.response(body, header_length)
         assert list(outputs) == list(wanted)
-        assert all(same(outputs[name], wanted[name]) for name in wanted)
+        for name, array in wanted.items():
+            assert same(outputs[name], array.astype(np.float32) if made[name][0] == "BF16" else array)
         assert all(array.flags.aligned for array in outputs.values())
 
 
@@ -312,7 +370,7 @@ def spec_of(*outputs: TensorSpec, batch: int = 8, independent: bool = True) -> M
         (TensorSpec("Y", "INT64", (0, 3)), 0),
         (TensorSpec("Y", "FP32", (3, -1)), None),
         (TensorSpec("Y", "BYTES", (3,)), None),
-        (TensorSpec("Y", "BF16", (3,)), None),
+        (TensorSpec("Y", "BF16", (3,)), 6),
     ],
 )
 def test_sizes_that_the_configuration_tells(output: TensorSpec, row: int | None) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,8 +15,10 @@ import pytest
 from numpy.typing import NDArray
 
 from listener.call import Arrays
-from listener.errors import TritonFailed, Unavailable
+from listener.errors import DeadlineExceeded, TritonFailed, Unavailable
 from listener.tensors import ModelSpec, TensorError, TensorSpec
+from listener.testing import FakeModel, FakeTriton
+from listener.triton import model as under_test
 from listener.triton.client import TritonClient
 from listener.triton.codec import Codec
 from listener.triton.model import Model, _side_by_side
@@ -117,6 +122,125 @@ async def test_doubles_become_floats() -> None:
     made, _ = await model(4)
     outputs = await made.infer({"X": np.ones((1, 2), np.float64)})
     assert outputs["Y"].dtype == np.float32
+
+
+# Several batches
+
+
+async def test_batches_of_several_kinds_go_out_side_by_side() -> None:
+    made, client = await model(2)
+    numbers = np.arange(10, dtype=np.float32).reshape(5, 2)
+    answers = await made.infer_batches([{"X": numbers[:3]}, {"X": numbers[3:4]}, {"X": numbers[4:]}])
+    assert [[part["Y"].tolist() for part in parts] for parts in answers] == [
+        [(numbers[:2] * 2).tolist(), (numbers[2:3] * 2).tolist()],
+        [(numbers[3:4] * 2).tolist()],
+        [(numbers[4:] * 2).tolist()],
+    ]
+    assert sum(shape[0] for shape in client.calls) == 5  # rows that are alike may share a call
+
+
+async def test_one_wrong_batch_and_none_is_sent() -> None:
+    made, client = await model(2)
+    with pytest.raises(TensorError, match="has shape"):
+        await made.infer_batches([{"X": np.ones((1, 2))}, {"X": np.ones((1, 3))}])
+    assert client.calls == []
+
+
+async def test_time_is_up_for_all_batches() -> None:
+    made, _ = await model(2)
+    with pytest.raises(DeadlineExceeded):
+        await made.infer_batches([{"X": np.ones((1, 2))}] * 2, time.monotonic() + 0.01)
+
+
+class Classifying(TritonClient):
+    """Remembers what each call asked of its output, and how many rows it had; takes its time."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__("http://127.0.0.1:1")
+        self.model_spec = spec
+        self.calls: list[tuple[int, int]] = []
+
+    async def spec(self, name: str) -> ModelSpec:
+        return self.model_spec
+
+    async def infer(self, model: str, codec: Codec, groups: Sequence[Arrays]) -> dict[str, NDArray[Any]]:
+        head, _ = codec.request(groups)
+        parameters = json.loads(head.partition(b"\r\n\r\n")[2])["outputs"][0]["parameters"]
+        rows = sum(len(group["X"]) for group in groups)
+        self.calls.append((parameters.get("classification", 0), rows))
+        await asyncio.sleep(0.01)
+        return {"Y": np.full((rows, 1), parameters.get("classification", 0))}
+
+
+LABELLED = ModelSpec("m", (TensorSpec("X", "FP32", (2,)),), (TensorSpec("Y", "FP32", (2,), labelled=True),), 8)
+
+
+async def test_only_requests_for_the_same_number_of_classes_share_a_call() -> None:
+    client = Classifying(LABELLED)
+    made = Model("m", client)
+    await made.read_spec()
+    row = {"X": np.ones((1, 2), np.float32)}
+    wanted = [0, 1, 2, 0, 1, 2, 0, 1, 2, 1, 1, 0]
+    answers = await asyncio.gather(*(made.infer_checked(row, count) for count in wanted))
+    assert [part["Y"].item() for (part,) in answers] == wanted
+    assert {count for count, _ in client.calls} == {0, 1, 2}
+    assert max(rows for _, rows in client.calls) > 1
+    assert sum(rows for _, rows in client.calls) == len(wanted)
+
+
+async def test_classes_of_a_batch_that_is_cut() -> None:
+    client = Classifying(replace(LABELLED, max_batch_size=2))
+    made = Model("m", client)
+    await made.read_spec()
+    ((first, second),) = await made.infer_batches([{"X": np.ones((3, 2))}], top_k=7)
+    assert (first["Y"].tolist(), second["Y"].tolist()) == ([[7], [7]], [[7]])
+    assert client.calls == [(7, 2), (7, 1)]
+
+
+async def test_encoders_for_classes_are_kept_but_not_all_of_them() -> None:
+    client = Classifying(LABELLED)
+    made = Model("m", client)
+    await made.read_spec()
+    row = {"X": np.ones((1, 2), np.float32)}
+    for count in range(1, 40):
+        ((part,),) = await made.infer_batches([row], top_k=count)
+        assert part["Y"].item() == count
+    assert len(made._classifying) == under_test._CODECS
+    made.know(replace(LABELLED, max_batch_size=4))
+    assert made._classifying == {}
+
+
+# Calls without inputs
+
+
+async def test_a_model_without_batching_may_be_called_without_inputs() -> None:
+    async def run(inputs: dict[str, Any], batch: int) -> list[Any]:
+        spec = {"A": ("FP32", [1])} if batch else {}
+        fake = FakeModel(spec, {"Y": ("FP32", [1])}, lambda _: {"Y": np.ones(1)}, batch, optional=["A"])
+        async with FakeTriton({"m": fake}).running() as url:
+            client = TritonClient(url)
+            await client.open()
+            made = Model("m", client)
+            await made.read_spec()
+            try:
+                return [part["Y"].tolist() for part in await made.infer_parts(inputs)]
+            finally:
+                await client.close()
+
+    assert await run({}, 0) == [[1.0]]
+    with pytest.raises(TensorError, match="do not share one batch dimension"):
+        await run({}, 8)
+
+
+async def test_an_answer_without_outputs_is_a_failure() -> None:
+    class Silent(Recorder):
+        async def infer(self, model: str, codec: Codec, groups: Sequence[Arrays]) -> dict[str, NDArray[Any]]:
+            return {}
+
+    made = Model("m", Silent(4))
+    await made.read_spec()
+    with pytest.raises(TritonFailed, match="model 'm' answered without any output"):
+        await made.infer({"X": np.ones((1, 2))})
 
 
 def test_a_model_that_was_never_read_is_not_ready() -> None:

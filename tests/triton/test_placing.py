@@ -57,6 +57,18 @@ async def test_a_large_input_is_written_in_the_order_of_the_requests(
     places.taken[0].release()
 
 
+async def test_bf16_lies_there_in_two_bytes(memory: SharedMemory, tmp_path: Path) -> None:
+    bf16 = Codec(ModelSpec("m", (TensorSpec("X", "BF16", (-1,)),), (), 8), "h")
+    groups = bf16.as_sent([{"X": np.full((count, 2 * LARGE), 1.5, np.float32)} for count in (1, 2)])
+    places = place(groups, bf16, memory)
+    assert places
+    region = places.groups[0]["X"]
+    assert isinstance(region, Region)
+    assert (region.datatype, region.shape, region.nbytes) == ("BF16", (3, 2 * LARGE), 3 * THRESHOLD)
+    file = (tmp_path / memory.region).read_bytes()[region.offset : region.offset + region.nbytes]
+    assert file == b"\xc0\x3f" * 6 * LARGE
+
+
 async def test_what_lies_there_already_is_not_copied(memory: SharedMemory) -> None:
     lease = room(memory, THRESHOLD)
     assert lease is not None

@@ -1,0 +1,76 @@
+"""The side of those who start Triton: has everything fetched, says where it lies, and clears up in the end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+from listener.artifacts import answer, bucket, choice
+from listener.artifacts.handover import Handover
+from listener.artifacts.store import Store
+from listener.process import Child, start
+from listener.service import Service
+from listener.settings import Settings
+
+#: Google's client asks for the bucket's location on the side, for traces that nobody takes here. That would need a
+#: further permission.
+_QUIET = {"DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA": "true"}
+#: Seconds that a fetch has to end when it is told to.
+_PATIENCE = 2.0
+
+
+class Delivery:
+    """What `settings.place` names in Cloud Storage, on this machine.
+
+    Args:
+        settings: all of them; `triton_url` is that of the Triton that will serve it.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._store = Store(settings.artifacts, bucket.parse(settings.place).key)
+        self._handover = Handover(settings.triton_url)
+        self._child: Child | None = None
+
+    async def service(self) -> Service:
+        """Fetches it, and tells the workers.
+
+        Raises:
+            ConfigError: it cannot be fetched, or is nothing that can be served.
+        """
+        await asyncio.to_thread(self._store.use)
+        folder = await self._fetched()
+        service = choice.with_repository(choice.at(self._settings, folder))
+        self._handover.announce(folder)
+        return service
+
+    async def close(self, *, remove: bool = True) -> None:
+        """Ends a fetch that is under way and takes everything down.
+
+        Args:
+            remove: remove what was fetched as well, unless LISTENER_ARTIFACTS keeps it or others use it.
+        """
+        if self._child and self._child.running:
+            await self._child.stop(_PATIENCE)
+        self._handover.close()
+        if remove:
+            self._store.remove()
+        self._store.release()
+
+    async def _fetched(self) -> Path:
+        ours, theirs = os.pipe()
+        try:
+            argv = [sys.executable, "-m", "listener.artifacts.fetch", str(theirs)]
+            env = {**_QUIET, **os.environ, **self._settings.to_env()}
+            self._child = await start("fetch", argv, env, pass_fds=[theirs])
+        except BaseException:
+            os.close(ours)
+            raise
+        finally:
+            os.close(theirs)
+        with os.fdopen(ours, "rb") as pipe:
+            status = await self._child.wait()
+            # what it started has ended with it, so nobody has the other end open any more
+            return answer.read(pipe.read(), self._settings.place, status)

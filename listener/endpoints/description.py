@@ -1,0 +1,81 @@
+"""`GET /openapi.json`: what is served, told anew whenever that has changed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import orjson
+from aiohttp import web
+
+from listener import __version__
+from listener.call import Context
+from listener.contract.answer import Answer
+from listener.endpoints.serving import Loaded, Serving, response
+from listener.errors import ListenerError
+
+if TYPE_CHECKING:  # these need numpy
+    from listener.contract.served import Served
+    from listener.graph import Step
+    from listener.tensors import ModelSpec
+
+
+class Description:
+    """The endpoint.
+
+    Args:
+        loaded: gives the service.
+        predict_route: the platform's.
+        health_route: the platform's.
+    """
+
+    def __init__(self, loaded: Loaded, predict_route: str, health_route: str) -> None:
+        self._loaded, self._predict, self._health = loaded, predict_route, health_route
+        self._known: list[Served] = []
+        self._document = b""
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        """Of models that are not ready nothing is told but their names.
+
+        Raises:
+            Unavailable: the service is not loaded yet.
+        """
+        serving = self._loaded()
+        served = [await _served(serving, name) for name in serving.router.names()]
+        if not self._document or served != self._known:
+            default = serving.router.default or (served[0].name if len(served) == 1 else None)
+            self._document = await asyncio.to_thread(self._written, served, default)
+            self._known = served
+        return response(Answer(self._document))
+
+    def _written(self, served: Sequence[Served], default: str | None) -> bytes:
+        from listener.contract import openapi  # numpy is there once the service is loaded
+
+        routes = openapi.Routes(self._predict, self._health, default)
+        return orjson.dumps(openapi.document("Listener", __version__, routes, served))
+
+
+async def _served(serving: Serving, name: str) -> Served:
+    from listener.contract import described  # as above
+    from listener.handler import Handler
+
+    try:
+        step = await serving.router.step(name, Context())
+    except ListenerError:
+        return described.served(name, Handler, name)
+    return described.served(name, type(step.handler), step.model, _spec(step), await _versions(serving, step.model))
+
+
+def _spec(step: Step) -> ModelSpec | None:
+    try:
+        return step.handler.spec
+    except ListenerError:
+        return None
+
+
+async def _versions(serving: Serving, model: str) -> tuple[str, ...]:
+    try:
+        return await serving.catalogue.versions(model)
+    except ListenerError:
+        return ()

@@ -1,0 +1,249 @@
+"""The whole of a place, verified, or one sentence and nothing; from the emulator, through Google's own client."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from listener.artifacts import bucket, fetch
+from listener.artifacts.bucket import Bucket, Item
+from listener.artifacts.cloud import Cloud
+from listener.artifacts.store import Store
+from listener.errors import ConfigError
+from tests.artifacts.emulator import Emulator
+
+REPOSITORY: dict[str, bytes | str] = {
+    "models/digits/config.pbtxt": "name: 'digits'",
+    "models/digits/1/model.onnx": bytes(range(256)) * 4_000,
+    "models/digits/2/model.onnx": b"",
+    "models/both/config.pbtxt": "platform: 'ensemble'",
+    "models/both/1/": "",
+    "models/": "",
+    "models-old/digits/1/model.onnx": "another",
+}
+
+
+class Place:
+    """A place in a bucket of its own, and the store that it is fetched into."""
+
+    def __init__(self, emulator: Emulator, folder: Path, name: str) -> None:
+        self.emulator, self.name = emulator, name
+        self.place = bucket.parse(f"gs://{name}/models")
+        self.store = Store(str(folder), self.place.key)
+        self.root = folder
+
+    def fetch(self, cloud: Cloud | None = None) -> Path:
+        return fetch.fetch(self.place, self.store, cloud or Cloud())
+
+    def refusal(self, cloud: Cloud | None = None) -> str:
+        with pytest.raises(ConfigError) as caught:
+            self.fetch(cloud)
+        (sentence,) = caught.value.mistakes
+        return sentence
+
+    def published(self) -> list[Path]:
+        return [path for path in self.root.glob("*/*") if path.suffix != ".partial"]
+
+
+@pytest.fixture
+def place(emulator: Emulator, tmp_path: Path, request: pytest.FixtureRequest) -> Place:
+    return Place(emulator, tmp_path / "artifacts", f"fetch-{zlib.crc32(request.node.name.encode())}")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def expected() -> dict[str, bytes]:
+    texts = {name: text.encode() if isinstance(text, str) else text for name, text in REPOSITORY.items()}
+    files = {name: text for name, text in texts.items() if name.startswith("models/") and not name.endswith("/")}
+    return {name.removeprefix("models/"): text for name, text in files.items()}
+
+
+def test_all_files_with_their_bytes_and_no_others(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "listener.artifacts")
+    place.emulator.put(place.name, REPOSITORY)
+    folder = place.fetch()
+    assert contents(folder) == expected()
+    assert (folder / "both/1").is_dir()
+    assert place.published() == [folder]
+    first, last = [record.getMessage() for record in caplog.records]
+    assert first == f"fetching gs://{place.name}/models/"
+    assert last.startswith("fetched: 4 of 4 files, 1.0 MB of 1.0 MB in ")
+
+
+def test_what_has_not_changed_is_not_fetched_again(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "listener.artifacts")
+    place.emulator.put(place.name, REPOSITORY)
+    folder = place.fetch()
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    assert place.fetch() == folder
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+    assert caplog.messages[-1] == f"gs://{place.name}/models/ has not changed since it was fetched"
+
+
+def test_what_has_changed_becomes_another_folder_beside_the_first(place: Place) -> None:
+    place.emulator.put(place.name, REPOSITORY)
+    first = place.fetch()
+    place.emulator.put(place.name, {"models/digits/config.pbtxt": "name: 'Digits'"})
+    second = place.fetch()
+    assert first != second
+    assert contents(first)["digits/config.pbtxt"] == b"name: 'digits'"
+    assert contents(second)["digits/config.pbtxt"] == b"name: 'Digits'"
+
+
+REFUSED = {
+    "nothing": ({"other/x": "1"}, "nothing lies there; check bucket and prefix, and that the upload is complete"),
+    "neither": ({"models/notes.txt": "1"}, "is neither a model repository nor a service; found are notes.txt; "),
+    "one model": ({"models/config.pbtxt": "1", "models/1/model.onnx": "1"}, "holds one model's 1/, config.pbtxt; "),
+    "an odd name": (
+        {"models/a/1/x": "1", "models/a\x1b[31m": "1"},
+        r"the object 'models/a\x1b[31m' holds a backslash or ",
+    ),
+}
+
+
+@pytest.mark.parametrize(("objects", "sentence"), REFUSED.values(), ids=REFUSED.keys())
+def test_what_is_refused_is_not_even_fetched(
+    place: Place, objects: dict[str, bytes | str], sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Cloud, "download", None)
+    place.emulator.put(place.name, objects)
+    assert place.refusal().startswith(f"gs://{place.name}/models/: {sentence}")
+    assert place.published() == []
+
+
+def test_what_does_not_fit_is_not_even_begun(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Store, "free", 1_000_000)
+    place.emulator.put(place.name, REPOSITORY)
+    assert place.refusal() == (
+        f"gs://{place.name}/models/: 1.0 MB do not fit into {place.root}, which has 1.0 MB free; name another folder "
+        "in LISTENER_ARTIFACTS"
+    )
+    assert place.published() == []
+
+
+class Odd(Cloud):
+    """A client that goes wrong on one object."""
+
+    def __init__(self, name: str, go_wrong: Callable[[IO[bytes]], None]) -> None:
+        super().__init__()
+        self._name, self._go_wrong = name, go_wrong
+
+    def download(self, bucket: Bucket, item: Item, stream: IO[bytes]) -> None:
+        if item.name == self._name:
+            self._go_wrong(stream)
+        else:
+            super().download(bucket, item, stream)
+
+
+def half(stream: IO[bytes]) -> None:
+    stream.write(b"half")
+
+
+def told(error: Exception) -> Callable[[IO[bytes]], None]:
+    def fail(stream: IO[bytes]) -> None:
+        half(stream)
+        raise error
+
+    return fail
+
+
+WRONG: dict[str, tuple[Callable[[IO[bytes]], None], str]] = {
+    "refused": (told(ConfigError("no")), "no"),
+    "no space": (
+        told(OSError(28, "No space left on device")),
+        "PLACE: cannot be stored in ROOT: No space left on device",
+    ),
+    "too short": (
+        half,
+        "PLACE: 'models/digits/1/model.onnx' came with 4 bytes and was listed with 1024000; start again",
+    ),
+}
+
+
+@pytest.mark.parametrize(("go_wrong", "sentence"), WRONG.values(), ids=WRONG.keys())
+def test_one_object_that_fails_fails_everything_and_the_next_start_begins_anew(
+    place: Place, go_wrong: Callable[[IO[bytes]], None], sentence: str
+) -> None:
+    place.emulator.put(place.name, REPOSITORY)
+    wanted = sentence.replace("PLACE", str(place.place)).replace("ROOT", str(place.root))
+    assert place.refusal(Odd("models/digits/1/model.onnx", go_wrong)) == wanted
+    assert place.published() == []
+    assert contents(place.fetch()) == expected()
+
+
+def test_one_that_fails_does_not_wait_for_the_others(place: Place) -> None:
+    place.emulator.put(place.name, REPOSITORY)
+    release = threading.Event()
+
+    class Slow(Odd):
+        def download(self, bucket: Bucket, item: Item, stream: IO[bytes]) -> None:
+            if item.name == "models/digits/2/model.onnx":
+                release.wait(20)
+            else:
+                super().download(bucket, item, stream)
+
+    try:
+        assert place.refusal(Slow("models/both/config.pbtxt", told(ConfigError("no")))) == "no"
+        assert not release.is_set()
+    finally:
+        release.set()
+
+
+def test_several_that_start_at_once_fetch_it_once(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.emulator.put(place.name, REPOSITORY)
+    fetched, folders = list[str](), list[Path]()
+    download = Cloud.download
+
+    def count(self: Cloud, bucket: Bucket, item: Item, stream: IO[bytes]) -> None:
+        fetched.append(item.name)
+        download(self, bucket, item, stream)
+
+    monkeypatch.setattr(Cloud, "download", count)
+    threads = [
+        threading.Thread(
+            target=lambda: folders.append(fetch.fetch(place.place, Store(str(place.root), place.place.key), Cloud()))
+        )
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(folders) == 4 and len(set(folders)) == 1
+    assert len(fetched) == 4  # the repository has four files
+    assert contents(folders[0]) == expected()
+
+
+def test_progress_is_told_every_few_seconds(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "listener.artifacts")
+    found = bucket.contents(Bucket("b", ""), [Item("a", 4_000_000, 1), Item("b", 1_000_000, 1)])
+    clock = [0.0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("listener.artifacts.fetch.time.monotonic", lambda: clock[0])
+        progress = fetch.Progress(found)
+        for second in range(12):
+            clock[0] = float(second)
+            progress.add(400_000)
+        progress.done(found.files["a"])
+        progress.done(found.files["b"])
+        progress.end()
+    assert caplog.messages == [
+        "so far: 0 of 2 files, 2.4 MB of 5.0 MB in 5.0 s",
+        "so far: 0 of 2 files, 4.4 MB of 5.0 MB in 10.0 s",
+        "fetched: 2 of 2 files, 4.8 MB of 5.0 MB in 11.0 s",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("nbytes", "text"), [(0, "0 bytes"), (49_999, "49999 bytes"), (50_000, "0.1 MB"), (5_368_709_120, "5368.7 MB")]
+)
+def test_sizes_for_people(nbytes: int, text: str) -> None:
+    assert fetch.megabytes(nbytes) == text
