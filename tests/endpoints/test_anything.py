@@ -27,7 +27,20 @@ def entry(**more: Any) -> dict[str, Any]:
 
 VENDOR = "application/vnd.vertex-ai-triton.binary+json;json-header-size="
 METHODS = ["POST"] * 60 + ["GET", "HEAD", "OPTIONS", "PUT", "DELETE"]
-MODELS = "twice plain telling talk pair whole matrix text media once no a%20b%25%C3%A4".split()
+MODELS = [
+    "twice",
+    "plain",
+    "telling",
+    "talk",
+    "pair",
+    "whole",
+    "matrix",
+    "text",
+    "media",
+    "once",
+    "no",
+    "a%20b%25%C3%A4",
+]
 ENDS = ["", ":predict", "/ready", "/config", "/stats", "/infer", "/generate", "/generate_stream"]
 PATHS = [
     *["/predict"] * 400,
