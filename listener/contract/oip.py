@@ -25,6 +25,8 @@ _INT32 = 2**31 - 1
 #: reader here stops at 1024.
 _SHALLOW = 1000
 _NUMBER = re.compile(r"[0-9]+", re.ASCII)
+#: Where these are, it matters which of two members of one name counts; an escape may spell any of them.
+_LOOKED_INTO = (b"shared_memory", b'"classification"', b"\\u")
 #: A tensor's shape; Triton takes no other numbers in it.
 _KEY, _SHAPE = b'"shape"', re.compile(rb'"shape"\s*:\s*\[((?:\s*[0-9]{1,20}\s*,)*\s*[0-9]{1,20}\s*)\]')
 
@@ -139,7 +141,7 @@ def checked(body: bytes, length: int | None = None) -> Infer:
     """
     header = body if length is None else body[:length]
     deep = header.count(b"[") + header.count(b"{") > _SHALLOW
-    if b"shared_memory" not in header and b"\\u" not in header and not deep:
+    if not deep and not any(word in header for word in _LOOKED_INTO):
         return _with_room(Infer(body, length))
     try:
         document = orjson.loads(header)
