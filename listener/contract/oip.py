@@ -160,7 +160,7 @@ def _with_room(request: Infer) -> Infer:
     size = len(request.body)
     for shape in _shapes(_header(request)):
         if 0 not in shape and any(count > size for count in accumulate(shape, mul)):
-            raise BadRequest(f"the shape {shape} is one of more elements than the body has bytes, which are {size}")
+            raise BadRequest(f"a shape has more elements than the body has bytes, which are {size}: {shape}")
     return request
 
 
