@@ -25,6 +25,8 @@ _INT32 = 2**31 - 1
 #: reader here stops at 1024.
 _SHALLOW = 1000
 _NUMBER = re.compile(r"[0-9]+", re.ASCII)
+#: Where these are, it matters which of two members of one name counts; an escape may spell any of them.
+_LOOKED_INTO = (b"shared_memory", b'"classification"', b"\\u")
 #: A tensor's shape; Triton takes no other numbers in it.
 _KEY, _SHAPE = b'"shape"', re.compile(rb'"shape"\s*:\s*\[((?:\s*[0-9]{1,20}\s*,)*\s*[0-9]{1,20}\s*)\]')
 
@@ -148,7 +150,7 @@ def checked_json(body: bytes) -> bytes:
 def _looked_at(body: bytes, length: int | None) -> Infer:
     header = body if length is None else body[:length]
     deep = header.count(b"[") + header.count(b"{") > _SHALLOW
-    if b"shared_memory" not in header and b"\\u" not in header and not deep:
+    if not deep and not any(word in header for word in _LOOKED_INTO):
         return Infer(body, length)
     try:
         document = orjson.loads(header)
@@ -167,7 +169,7 @@ def _with_room(request: Infer) -> Infer:
     size = len(request.body)
     for shape in _shapes(_header(request)):
         if 0 not in shape and any(count > size for count in accumulate(shape, mul)):
-            raise BadRequest(f"the shape {shape} is one of more elements than the body has bytes, which are {size}")
+            raise BadRequest(f"a shape has more elements than the body has bytes, which are {size}: {shape}")
     return request
 
 

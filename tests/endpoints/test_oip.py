@@ -328,6 +328,46 @@ async def test_inference_needs_a_permit_and_questions_do_not(serve: Serve) -> No
         assert (await first)[0] == 200
 
 
+def tensor(shape: list[int], **outputs: Any) -> bytes:
+    entry = {"name": "X", "shape": shape, "datatype": "FP32", "data": []}
+    return orjson.dumps({"inputs": [entry], "outputs": [{"name": "Y", "parameters": outputs}]})
+
+
+async def infer_everywhere(served: Served, model: str, body: bytes) -> list[tuple[int, Any]]:
+    """The answers of each path that leads to a model's inference."""
+    headers = {"Content-Type": "application/json"}
+    asked = [f"/v2/models/{model}/infer", f"/v2/models/{model}/versions/1/infer", f"/v1/models/{model}:predict"]
+    answers = [await served.ask("POST", path, data=body, headers=headers) for path in asked]
+    return [*answers, await redirected(served, f"v2/models/{model}/infer", body)]
+
+
+async def test_a_batch_of_no_rows_does_not_reach_triton(served: Served) -> None:
+    """Which would never answer it."""
+    for answer in await infer_everywhere(served, "twice", tensor([0, 0])):
+        told = "a tensor for model 'twice' has no rows: the first size of its shape is 0"
+        assert answer == (400, {"error": told})
+    assert not [asked for asked in served.triton.asked if asked.method == "POST"]
+
+
+async def test_a_model_without_batching_may_have_an_empty_tensor(served: Served) -> None:
+    await infer_everywhere(served, "matrix", tensor([0, 2]))
+    assert len([asked for asked in served.triton.asked if asked.path.endswith("/infer")]) == 4
+
+
+async def test_classes_of_texts_do_not_reach_triton(served: Served) -> None:
+    """Which would end."""
+    for answer in await infer_everywhere(served, "text", tensor([1, 1], classification=1)):
+        assert answer == (400, {"error": "output 'Y' of model 'text' is BYTES, of which there are no classes"})
+    await infer_everywhere(served, "twice", tensor([1, 2], classification=1))
+    assert len([asked for asked in served.triton.asked if asked.path.endswith("/infer")]) == 4
+
+
+async def test_of_a_model_that_is_not_there_triton_says_so(served: Served) -> None:
+    for body in (tensor([0, 2]), tensor([1, 2], classification=1)):
+        await served.ask("POST", "/v2/models/nobody/infer", data=body)
+        assert served.triton.asked[-1].path == "/v2/models/nobody/infer"
+
+
 # The redirect header
 
 

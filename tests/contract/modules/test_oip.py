@@ -7,6 +7,7 @@ whether of a key that is there twice the first counts, or the last, or both.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -245,6 +246,89 @@ def test_nor_can_it_be_named_in_other_requests(body: str) -> None:
 def test_binary_data_is_not_looked_into() -> None:
     body = b'{"inputs": []}' + b'{"parameters": {"shared_memory_region": "r"}}'
     assert oip.checked(body, 14) == Infer(body, 14)
+
+
+# What ends Triton
+
+
+@pytest.mark.parametrize("key", ['"shape": ', '"shape"\n:', '"\\u0073hape": '])
+@pytest.mark.parametrize(
+    "shape", ["[100]", "[4000000000, 4000000000]", "[ 1 ,\t1000 ]", "[2, 2, 2, 2, 2, 2, 2]", "[1, 1, 101]"]
+)
+def test_a_shape_of_more_elements_than_bytes_is_refused(key: str, shape: str) -> None:
+    body = f'{{"inputs": [{{{key}{shape}}}]}}'.encode()
+    for sentence in (refusal(body), refusal(body, len(body))):
+        assert re.fullmatch(r"a shape has more elements than the body has bytes, which are \d\d: \[.*\]", sentence)
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        '"shape": [4, 4]',
+        '"shape": [0, 4000000000]',
+        '"shape": [4000000000, 0]',
+        '"shape": [-1]',
+        '"shape": [1e30]',
+        '"shape": "[4000000000]"',
+        '"shape": [[4000000000]]',
+        '"shape": []',
+        '"data": ["\\"shape\\": [4000000000]"]',
+    ],
+)
+def test_shapes_that_fit_or_are_none_are_tritons_to_read(tensor: str) -> None:
+    body = f'{{"inputs": [{{{tensor}}}]}}'.encode()
+    assert oip.checked(body) == Infer(body)
+
+
+def test_the_bytes_of_binary_tensors_count() -> None:
+    header = b'{"inputs": [{"shape": [90], "datatype": "BOOL", "parameters": {"binary_data_size": 90}}]}'
+    body = header + bytes(90)
+    assert oip.checked(body, len(header)) == Infer(body, len(header))
+    assert "more elements" in refusal(header, len(header))
+
+
+def test_of_a_shape_with_very_many_sizes_the_first_few_tell() -> None:
+    """To multiply all of them would take hours."""
+    assert "more elements" in refusal(b'{"inputs": [{"shape": [%b]}]}' % b",".join([b"9"] * 1_000_000))
+
+
+@pytest.mark.parametrize(
+    ("tensors", "empty"),
+    [
+        ('{"shape": [0]}', True),
+        ('{"shape": [1]}, {"shape": [ 0, 0 ]}', True),
+        ('{"shape": [1, 0]}', False),
+        ('{"shape": [10]}', False),
+        ('{"shape": []}', False),
+        ('{"data": [0]}', False),
+    ],
+)
+def test_a_batch_without_rows_is_seen(tensors: str, empty: bool) -> None:
+    body = f'{{"inputs": [{tensors}]}}'.encode()
+    assert oip.has_no_rows(oip.checked(body)) is empty
+    assert oip.has_no_rows(oip.checked(body + b'{"shape": [0]}', len(body))) is empty
+
+
+@pytest.mark.parametrize(
+    ("body", "names"),
+    [
+        ('{"outputs": [{"name": "Y", "parameters": {"classification": 2}}, {"name": "Z", "parameters": {}}]}', ["Y"]),
+        ('{"outputs": [{"name": "Y", "parameters": {"cl\\u0061ssification": 2}}]}', ["Y"]),
+        ('{"outputs": [{"name": "Y", "parameters": {"classification": 1}}], "outputs": []}', []),
+        ('{"outputs": [], "outputs": [{"name": "Y", "parameters": {"classification": 1}}]}', ["Y"]),
+        ('{"outputs": [{"name": "Y"}], "id": "classification"}', []),
+        ('{"parameters": {"classification": 2}}', []),
+        ('{"outputs": [{"name": 1, "parameters": {"classification": 2}}]}', ["1"]),
+        ('{"outputs": [{"parameters": {"classification": 2}}]}', []),
+        ('{"outputs": ["classification"]}', []),
+        ('["classification"]', []),
+    ],
+)
+def test_outputs_of_which_classes_are_wanted(body: str, names: list[str]) -> None:
+    """As Triton reads it, for which of two members of one name the first counts: only one is passed on."""
+    passed = oip.checked(body.encode())
+    assert oip.classified(passed) == names
+    assert len(re.findall(rb'"outputs"', passed.body)) <= 1
 
 
 WORDS = ("parameters", "inputs", "outputs", "name", "data", "shared_memory_region", "shared_memory_offset", "x")
