@@ -233,7 +233,7 @@ def test_what_can_be_read_and_not_written_again_is_refused() -> None:
 def test_a_shape_is_one_in_an_inference_request_alone() -> None:
     """In the generate extension it is an input that a model may have."""
     body = b'{"shape": [1024, 1024]}'
-    assert refusal(body).startswith("the shape [1024, 1024] is one of more elements than ")
+    assert refusal(body).startswith("a shape has more elements than ")
     assert oip.checked_json(body) == body
 
 
