@@ -36,6 +36,8 @@ def top_k(parameters: Mapping[str, Json], spec: ModelSpec) -> int:
     given = parameters.get(TOP_K)
     if given is None:
         return 0
+    if type(given) is float and given.is_integer():  # every number may come as a double
+        given = int(given)
     if type(given) is not int or given < 1:
         raise BadRequest(f"parameters.{TOP_K}: has to be a whole number from 1 on")
     if not spec.classified:

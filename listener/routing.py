@@ -64,13 +64,7 @@ def _table(ends: Endpoints) -> list[tuple[str, str, Endpoint]]:
     own = [("GET", "/", pages.root), ("GET", pages.OPENAPI, ends.openapi)]
     models = ("/v1/models/{model}:predict", "/v1/models/{model}/versions/{version}:predict")
     predictions = [("POST", path, _whichever(ends, None)) for path in models]
-    status = [(method, _not_of_predictions(path), endpoint) for method, path, endpoint in ends.v1.resources()]
-    return [*own, *predictions, *status, *ends.oip.resources()]
-
-
-def _not_of_predictions(path: str) -> str:
-    """A path whose last name does not swallow the `:predict` behind it."""
-    return re.sub(r"\{(\w+)\}$", r"{\1:[^{}/]+(?<!:predict)}", path)
+    return [*own, *predictions, *ends.v1.resources(), *ends.oip.resources()]
 
 
 def _add(resource: Resource, method: str, endpoint: Endpoint) -> None:

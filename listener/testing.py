@@ -180,19 +180,20 @@ class FakeTriton:
         model, length = self._found(request), request.headers.get(_HEADER_LENGTH)
         body = await request.read()
         try:
-            inputs = _decode(body, None if length is None else int(length))
-            self.batches.append(len(next(iter(inputs.values()))) if inputs else 1)
-            await asyncio.sleep(self.delay)
-            if self.fail_with is not None:
-                return web.json_response({"error": "the fake was told to fail"}, status=self.fail_with)
+            inputs, counts = _decode(body, None if length is None else int(length))
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise web.HTTPBadRequest(**_as_error(f"the fake cannot read the request: {error!r}")) from None
+        self.batches.append(len(next(iter(inputs.values()))) if inputs else 1)
+        await asyncio.sleep(self.delay)
+        if self.fail_with is not None:
+            return web.json_response({"error": "the fake was told to fail"}, status=self.fail_with)
+        try:
             outputs = model.run(inputs)
         except (ValueError, KeyError) as error:
             return web.json_response({"error": str(error)}, status=400)
         said = {"model_name": request.match_info["name"], "model_version": _version(request, model)}
         if length is None:
             return web.json_response({**said, "outputs": _as_json(outputs, model)})
-        asked = orjson.loads(body[: int(length)]).get("outputs", ())
-        counts = {entry["name"]: entry["parameters"].get("classification", 0) for entry in asked}
         body, header_length = _encode(said, outputs, model, counts)
         return web.Response(body=body, headers={_HEADER_LENGTH: str(header_length)})
 
@@ -219,8 +220,8 @@ class FakeTriton:
         begun = False
         try:
             given = orjson.loads(await request.read())
-            if model.events is None:
-                raise ValueError("the fake model has no events")
+            if model.events is None or not isinstance(given, dict):
+                raise ValueError("the fake model has no events for this")
             async with contextlib.aclosing(model.events(given)) as events:
                 async for event in events:
                     yield {**said, **event}
@@ -298,9 +299,11 @@ def _version(request: web.Request, model: FakeModel) -> str:
     return request.match_info.get("version", model.versions[-1])
 
 
-def _decode(body: bytes, header_length: int | None) -> Tensors:
+def _decode(body: bytes, header_length: int | None) -> tuple[Tensors, dict[str, int]]:
+    """The inputs, and for outputs how many classes are asked for."""
+    document = orjson.loads(body[:header_length])
     tensors, offset = {}, header_length or 0
-    for entry in orjson.loads(body[:header_length])["inputs"]:
+    for entry in document["inputs"]:
         datatype, shape = entry["datatype"], entry["shape"]
         if "data" in entry:
             tensors[entry["name"]] = np.array(entry["data"], NUMPY[datatype]).reshape(shape)
@@ -314,7 +317,8 @@ def _decode(body: bytes, header_length: int | None) -> Tensors:
         else:
             flat = np.frombuffer(raw, NUMPY[datatype])
         tensors[entry["name"]] = flat.reshape(shape)
-    return tensors
+    asked = document.get("outputs", ())
+    return tensors, {entry["name"]: entry.get("parameters", {}).get("classification", 0) for entry in asked}
 
 
 def _encode(

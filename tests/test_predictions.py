@@ -198,9 +198,9 @@ def test_scores_of_whole_numbers_are_whole() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given_number", "asked"), [(1, 1), (3, 3), (10**6, 10**6), (2**31, 2**31 - 1), (2**64, 2**31 - 1)]
+    ("given_number", "asked"), [(1, 1), (3, 3), (3.0, 3), (10**6, 10**6), (2**31, 2**31 - 1), (2**64, 2**31 - 1)]
 )
-def test_how_many_classes(given_number: int, asked: int) -> None:
+def test_how_many_classes(given_number: float, asked: int) -> None:
     assert top_k({"top_k": given_number}, model(LABELLED)) == asked
 
 
@@ -209,7 +209,7 @@ def test_no_classes_are_asked_for(parameters: dict[str, Any]) -> None:
     assert top_k(parameters, model()) == 0
 
 
-@pytest.mark.parametrize("value", [0, -1, True, False, 1.0, 2.5, "3", [1], {}], ids=repr)
+@pytest.mark.parametrize("value", [0, -1, True, False, 0.0, 2.5, "3", [1], {}], ids=repr)
 def test_what_is_no_number_of_classes(value: Any) -> None:
     with pytest.raises(BadRequest) as caught:
         top_k({"top_k": value}, model(LABELLED))

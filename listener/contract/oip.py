@@ -139,10 +139,19 @@ def checked(body: bytes, length: int | None = None) -> Infer:
         BadRequest: it names shared memory, or a shape of more elements than there are bytes; or, where it had to be
             looked into, it is not JSON or deeper than 1024 levels.
     """
+    return _with_room(_looked_at(body, length))
+
+
+def checked_json(body: bytes) -> bytes:
+    """The same for a body that is no inference request, in which a `shape` is an input like any other."""
+    return _looked_at(body, None).body
+
+
+def _looked_at(body: bytes, length: int | None) -> Infer:
     header = body if length is None else body[:length]
     deep = header.count(b"[") + header.count(b"{") > _SHALLOW
     if not deep and not any(word in header for word in _LOOKED_INTO):
-        return _with_room(Infer(body, length))
+        return Infer(body, length)
     try:
         document = orjson.loads(header)
     except orjson.JSONDecodeError as error:
@@ -152,7 +161,7 @@ def checked(body: bytes, length: int | None = None) -> Infer:
         written = orjson.dumps(document)
     except TypeError as error:  # it reads more levels than it writes; Triton stops before either
         raise BadRequest(f"the body cannot be passed on: {error}") from None
-    return _with_room(Infer(written) if length is None else Infer(written + body[length:], len(written)))
+    return Infer(written) if length is None else Infer(written + body[length:], len(written))
 
 
 def _with_room(request: Infer) -> Infer:

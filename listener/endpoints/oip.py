@@ -81,7 +81,7 @@ class Oip:
 
     async def index(self, request: web.Request) -> web.StreamResponse:
         async def asked() -> TritonAnswer:
-            body = oip.checked(await body_of(request)).body
+            body = oip.checked_json(await body_of(request))
             return await self._loaded().relay.post("/v2/repository/index", body, {})
 
         return response(await self._told(asked()))
@@ -113,12 +113,12 @@ class Oip:
 
     async def generate(self, request: web.Request) -> web.StreamResponse:
         with self._gate.enter():
-            body = oip.checked(await body_of(request)).body
+            body = oip.checked_json(await body_of(request))
             return response(generated(await self._loaded().relay.post(f"{_path(request)}/generate", body, {})))
 
     async def generate_stream(self, request: web.Request) -> web.StreamResponse:
         async def pieces(permit: Permit) -> AsyncGenerator[bytes, None]:
-            body = oip.checked(await body_of(request)).body
+            body = oip.checked_json(await body_of(request))
             source = from_triton(self._loaded().relay, f"{_path(request)}/generate_stream", body)
             async with aclosing(source):
                 async for piece in source:
@@ -141,7 +141,7 @@ class Oip:
             if path.endswith("/infer"):
                 model, version = vertex_triton.model_of(path)
                 return response(await infer(serving, model, version, oip.request(body, headers), headers))
-            return response(passed(await relay.post(path, oip.checked(body).body, {})))
+            return response(passed(await relay.post(path, oip.checked_json(body), {})))
 
 
 def _usable(metadata: bytes) -> bytes:

@@ -122,7 +122,7 @@ class Recording(FakeTriton):
                 "matrix": FakeModel(
                     {"X": ("FP32", [-1, 2])}, {"Y": ("FP32", [2])}, lambda given: {"Y": given["X"].sum(axis=0)}, 0
                 ),
-                "talk": FakeModel({"X": ("BYTES", [1])}, {"Y": ("BYTES", [1])}, dict, 0, events=self.talk),
+                "talk": FakeModel({"X": ("BYTES", [1])}, {"Y": ("BYTES", [1])}, only_events, 0, events=self.talk),
                 "a b%ä": FakeModel(two, {"Y": ("FP32", [2])}, twice, 4),
             }
         )
@@ -153,7 +153,11 @@ class Recording(FakeTriton):
 
     async def talk(self, given: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         """Says each word by itself; some are seconds to wait, or failures."""
-        words = given["X"] if isinstance(given.get("X"), str) else given["X"][0]
+        words = given.get("X")
+        if isinstance(words, list) and words:
+            words = words[0]
+        if not isinstance(words, str):
+            raise ValueError("X is no text")
         for word in words.split():
             if word == "fail":
                 raise ValueError("failed in between")
@@ -164,6 +168,10 @@ class Recording(FakeTriton):
                 await asyncio.sleep(float(word))
             else:
                 yield {"Y": word}
+
+
+def only_events(inputs: Tensors) -> Tensors:
+    raise ValueError("doesn't support models with decoupled transaction policy")
 
 
 def twice(inputs: Tensors) -> Tensors:

@@ -58,6 +58,7 @@ def test_every_block_is_run_here_or_marked() -> None:
         ("python", "from handlers.ink import centred, numbers_ink"),
         ("yaml", "routes:"),
         ("sh", ". .venv/bin/activate"),
+        ("sh", unmarked[6][1]),
     ]
     assert {b.needs for b in blocks() if b.needs} == {"docker, gpu"}
 
@@ -82,6 +83,13 @@ def test_make_run_its_curl_line_and_the_commands(tmp_path: Path) -> None:
         assert "200 " in commands
         assert "everything is in order" in commands
         assert "LISTENER_MAX_BODY=12582912" in commands
+        asked = shell("set -e\n" + only("sh", "curl").replace("8080", port), env)
+        assert '{"error":"instances[0]: ' in asked  # three numbers are no picture
+        assert '{"predictions":[{"digit":4,' in asked
+        assert 'data: {"predictions":[{"digit":5,' in asked
+        assert '"model_version_status":[{"version":"1","state":"AVAILABLE"' in asked
+        assert '"max_batch_size":64' in asked
+        assert '"openapi":"3.0.3"' in asked
         family = descendants(screen.pid)
         in_use = regions(next(pid for pid in family if "tritonserver" in command_line(pid)))
         screen.press("\x03")

@@ -230,6 +230,19 @@ def test_what_can_be_read_and_not_written_again_is_refused() -> None:
     assert refusal(b'{"a": "\\u0041", "data": %b}' % data.encode()).startswith("the body cannot be passed on: ")
 
 
+def test_a_shape_is_one_in_an_inference_request_alone() -> None:
+    """In the generate extension it is an input that a model may have."""
+    body = b'{"shape": [1024, 1024]}'
+    assert refusal(body).startswith("the shape [1024, 1024] is one of more elements than ")
+    assert oip.checked_json(body) == body
+
+
+@pytest.mark.parametrize("body", NAMING.values(), ids=NAMING.keys())
+def test_nor_can_it_be_named_in_other_requests(body: str) -> None:
+    with pytest.raises(BadRequest, match=r"^shared memory cannot be used"):
+        oip.checked_json(body.encode())
+
+
 def test_binary_data_is_not_looked_into() -> None:
     body = b'{"inputs": []}' + b'{"parameters": {"shared_memory_region": "r"}}'
     assert oip.checked(body, 14) == Infer(body, 14)
