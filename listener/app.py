@@ -128,7 +128,7 @@ class Listener:
 
 def make(listener: Listener) -> web.Application:
     """The web application: the paths of `routing.py`, nothing else."""
-    gate, loaded = listener.gate, listener.serving
+    gate, loaded, settings = listener.gate, listener.serving, listener.settings
     app = web.Application(
         client_max_size=listener.settings.max_body, middlewares=[middleware.identify, middleware.errors_to_bodies]
     )
@@ -139,7 +139,7 @@ def make(listener: Listener) -> web.Application:
         stream=PredictStream(gate, loaded),
         oip=Oip(gate, loaded, listener.missing),
         v1=V1(loaded),
-        openapi=Description(loaded, listener.settings.predict_route, listener.settings.health_route),
+        openapi=Description(loaded, settings.predict_route, settings.health_route, settings.timeout),
     )
     routing.add(app, listener.settings, ends)
     app.cleanup_ctx.append(listener.lifetime)

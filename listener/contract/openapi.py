@@ -159,9 +159,9 @@ def _operations(routes: Routes, things: _Things) -> Iterator[Operation]:
     yield _path(routes.health), "get", _health()
     yield "/", "get", _operation("One line that leads here", {200: _response("A sentence.", _TEXT, _STRING)})
     here = {200: _response("An OpenAPI document.", JSON, {"type": "object"})}
-    yield "/openapi.json", "get", _operation("This document", here, (429, 500, 503))
+    yield "/openapi.json", "get", _operation("This document", here, (500, 503, 504))
     names = {200: _response("Their names.", JSON, _NAMES)}
-    yield "/v1/models", "get", _operation("What can be chosen", names, (429, 500, 503))
+    yield "/v1/models", "get", _operation("What can be chosen", names, (500, 503))
     for served, forms in things.served:
         model = things.models[served.model][1]
         path = f"/v1/models/{_segment(served.name)}"

@@ -227,17 +227,17 @@ def _element(datatype: str) -> Schema:
 
 
 def _float(datatype: str) -> Schema:
-    if datatype in _INFINITE:
-        limit = _INFINITE[datatype]
-        return {
-            "type": "number",
-            "minimum": -limit,
-            "exclusiveMinimum": True,
-            "maximum": limit,
-            "exclusiveMaximum": True,
-        }
-    limit = float(np.finfo(np.float64).max)
-    return {"type": "number", "minimum": -limit, "maximum": limit}
+    """A number that does not round to infinity; of FP64 that is every number that a JSON reader has."""
+    if datatype == "FP64":
+        return {"type": "number"}
+    limit = _INFINITE[datatype]
+    return {
+        "type": "number",
+        "minimum": -limit,
+        "exclusiveMinimum": True,
+        "maximum": limit,
+        "exclusiveMaximum": True,
+    }
 
 
 def _bounds(datatype: str) -> tuple[int, int]:

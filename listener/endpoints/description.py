@@ -13,7 +13,7 @@ from listener import __version__
 from listener.call import Context
 from listener.contract.answer import Answer
 from listener.endpoints.serving import Loaded, Serving, response
-from listener.errors import ListenerError
+from listener.errors import DeadlineExceeded, ListenerError
 
 if TYPE_CHECKING:  # these need numpy
     from listener.contract.served import Served
@@ -28,10 +28,11 @@ class Description:
         loaded: gives the service.
         predict_route: the platform's.
         health_route: the platform's.
+        timeout: seconds, as a request has.
     """
 
-    def __init__(self, loaded: Loaded, predict_route: str, health_route: str) -> None:
-        self._loaded, self._predict, self._health = loaded, predict_route, health_route
+    def __init__(self, loaded: Loaded, predict_route: str, health_route: str, timeout: float) -> None:
+        self._loaded, self._predict, self._health, self._timeout = loaded, predict_route, health_route, timeout
         self._known: list[Served] = []
         self._document = b""
 
@@ -40,9 +41,14 @@ class Description:
 
         Raises:
             Unavailable: the service is not loaded yet.
+            DeadlineExceeded: Triton does not say in time what is not known yet.
         """
         serving = self._loaded()
-        served = [await _served(serving, name) for name in serving.router.names()]
+        try:
+            async with asyncio.timeout(self._timeout):
+                served = [await _served(serving, name) for name in serving.router.names()]
+        except TimeoutError:
+            raise DeadlineExceeded("there was no answer within the request's time (LISTENER_TIMEOUT)") from None
         if not self._document or served != self._known:
             default = serving.router.default or (served[0].name if len(served) == 1 else None)
             self._document = await asyncio.to_thread(self._written, served, default)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Any
 
 import pytest
+from aiohttp import web
 from openapi_spec_validator import OpenAPIV30SpecValidator
 
 from listener import app
@@ -81,6 +83,19 @@ async def test_without_triton_it_tells_what_is_known(serve: Serve) -> None:
         served.triton.models.clear()
         made = await document(served)
         assert told(made, "plain") == told(before, "plain")
+
+
+async def test_a_triton_that_does_not_answer_is_not_waited_for_longer_than_a_request_lasts(serve: Serve) -> None:
+    async def never(request: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(60)
+        return web.Response()
+
+    async with serve(timeout=0.5) as served:
+        served.triton.answer = never
+        told = "there was no answer within the request's time (LISTENER_TIMEOUT)"
+        assert await served.ask("GET", "/openapi.json") == (504, {"error": told})
+        served.triton.answer = None
+        await document(served)
 
 
 async def test_before_the_service_is_loaded_there_is_none(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
