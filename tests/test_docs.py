@@ -14,7 +14,8 @@ import click
 import pytest
 from aiohttp import web
 
-from listener import app, cli, errors, service, settings
+from listener import app, cli, errors, middleware, service, settings
+from listener.contract import media, vertex_triton
 from listener.errors import ConfigError, ListenerError
 
 ROOT = Path(__file__).parents[1]
@@ -102,6 +103,39 @@ def test_the_paths_that_are_served_are_those_of_the_contract() -> None:
 
 async def _routes() -> list[web.AbstractRoute]:
     return list(app.make(app.Listener(settings.read({}))).router.routes())
+
+
+# Headers and media types
+
+#: Code that reads requests.
+READERS = [*(ROOT / "listener" / "contract").glob("*.py"), *(ROOT / "listener" / "endpoints").glob("*.py")] + [
+    ROOT / "listener" / f"{name}.py" for name in ("middleware", "heads", "fallback", "routing", "fastpath")
+]
+
+
+def headers_read() -> set[str]:
+    """Names that stand in `headers.get("name")`, `headers["name"]` or `"name" in headers`."""
+    named = r"[\"']([A-Za-z-]+)[\"']"
+    forms = (rf"headers\.get(?:all)?\({named}", rf"headers\[{named}\]", rf"{named} (?:not )?in (?:request\.)?headers")
+    found = {name.lower() for file in READERS for form in forms for name in re.findall(form, file.read_text())}
+    return found | {media.HEADER_LENGTH, vertex_triton.REDIRECT, middleware.REQUEST_ID_HEADER.lower()}
+
+
+def test_every_header_that_is_read_is_in_the_contract() -> None:
+    text = (REFERENCE / "contract.md").read_text().lower()
+    read = headers_read()
+    assert {"accept", "accept-encoding", "content-type", "content-encoding", "expect"} <= read
+    # how a message is framed is HTTP's business
+    framing = {"host", "connection", "content-length", "allow"}
+    assert {name for name in read - framing if name not in text} == set()
+
+
+def test_every_media_type_is_in_the_contract() -> None:
+    text = (REFERENCE / "contract.md").read_text()
+    assert {kind for kind in (media.JSON, media.RAW, media.NPY, media.EVENTS) if f"`{kind}" not in text} == {
+        media.EVENTS
+    }
+    assert f"Accept: {media.EVENTS}" in text
 
 
 # listener.yaml
