@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 
-from listener.errors import BadRequest, InternalError
+from listener.errors import BadRequest, BodyTooLarge, InternalError
 from listener.middleware import refused, translated
+
+#: Seconds that a client has to read its refusal.
+_TO_READ = 1.0
 
 
 class Fallback(web.RequestHandler):
@@ -38,10 +42,18 @@ class Fallback(web.RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """A refusal from outside the middlewares, such as one of the header Expect, gets our form first."""
+        """A refusal from outside the middlewares, such as one of the header Expect, gets our form first.
+
+        Behind an answer aiohttp reads on until the body is whole, so that the client does. Not so of one that was found
+        too large while it was unpacked: four megabytes may be four gigabytes, and unpacking them holds up all others.
+        """
         if isinstance(resp, web.HTTPException):
             resp = translated(request, resp)
-        return await super().finish_response(request, resp, start_time)
+        done = await super().finish_response(request, resp, start_time)
+        if resp.status == BodyTooLarge.status and "Content-Encoding" in request.headers:
+            await asyncio.sleep(_TO_READ)  # closing at once may cost a client its answer
+            self.force_close()
+        return done
 
 
 def _cause(status: int, exc: BaseException | None, message: str | None) -> Exception:

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from listener import batches
 from listener.batches import Batch
-from listener.call import Arrays, Call, Columns, Context, Json, Reply
+from listener.call import Arrays, Call, Columns, Context, Json, Reply, Rows
 from listener.errors import BadRequest, HandlerFailed, InstanceError, ListenerError
 from listener.pool import Pool
 from listener.predictions import prediction, predictions, top_k
 from listener.rows import from_instances, plain_output, rows_of
-from listener.tensors import ModelSpec, TensorError
+from listener.tensors import ModelSpec, TensorError, fits
 from listener.values import from_instance
 
 log = logging.getLogger("listener.handler")
@@ -114,26 +114,29 @@ class Handler:
             ListenerError: from the model.
         """
         model = self.models[self.model]
-        context = call.context
+        model, context = self.models[self.model], call.context
         if context.version:
             model = model.at(context.version)
-        spec = model.spec
+        spec, unchanged = model.spec, self._postprocess.is_default
         if self._preprocess.is_default:
-            if type(call.instances) is Columns and spec.max_batch_size == 0:
-                reply = await self.predict(Call([call.instances.value], context))
-                return Reply(reply.predictions, whole=True)
             if context.media_type:
                 _check_media_type(context.media_type, spec)
-        parameters = context.parameters
-        classes = top_k(parameters, spec) if parameters and self._postprocess.is_default else 0
+            if type(call.instances) in _WHOLE and (one := _as_one(call.instances, spec)):
+                reply = await self.predict(Call(one, context))
+                return Reply(reply.predictions, whole=True)
+        classes = top_k(context.parameters, spec) if context.parameters and unchanged else 0
+        found: list[Batch] = []
         if self._preprocess.is_default and (batch := self._plain_batch(call, spec)) is not None:
-            return await self._after([], [await model.infer_checked(batch, classes)], call, spec, classes)
-        found = await self._before(call, spec)
-        try:
-            answers = await model.infer_batches([one.arrays for one in found], context.deadline, classes)
-        except TensorError as error:
-            raise failed(self._name, "preprocess", error, context) from error
-        return await self._after(found, answers, call, spec, classes)
+            answers = [await model.infer_checked(batch, classes)]
+        else:
+            found = await self._before(call, spec)
+            try:
+                answers = await model.infer_batches([one.arrays for one in found], context.deadline, classes)
+            except TensorError as error:
+                raise failed(self._name, "preprocess", error, context) from error
+        if unchanged and not classes and len(answers) == 1 and (array := plain_output(answers[0], spec)) is not None:
+            return Reply(array)
+        return Reply(await self._after(found, answers, call, spec, classes))
 
     def _plain_batch(self, call: Call, spec: ModelSpec) -> dict[str, NDArray[Any]] | None:
         """The usual request to a model without a handler: numbers, all of one shape."""
@@ -173,15 +176,13 @@ class Handler:
 
     async def _after(
         self, found: Sequence[Batch], answers: Sequence[Sequence[Arrays]], call: Call, spec: ModelSpec, classes: int
-    ) -> Reply:
+    ) -> list[Json]:
         """The predictions out of the answers to each batch."""
-        if not self._postprocess.is_default:
-            rows = batches.in_order(found, [rows_of(parts, spec) for parts in answers])
-            return Reply(await self._postprocess.each(rows, call.context, self._pool))
-        if len(answers) == 1 and not classes and (array := plain_output(answers[0], spec)) is not None:
-            return Reply(array)
-        made = await self._pool.run(partial(_predictions, answers, spec, classes > 0))
-        return Reply(batches.in_order(found, made))
+        if self._postprocess.is_default:
+            made = await self._pool.run(partial(_predictions, answers, spec, classes > 0))
+            return batches.in_order(found, made)
+        rows = batches.in_order(found, [rows_of(parts, spec) for parts in answers])
+        return await self._postprocess.each(rows, call.context, self._pool)
 
     def bind(self, name: str, model: str, models: Mapping[str, Model], pool: Pool) -> None:
         """Hands the handler its collaborators. Called by the listener, or by a test.
@@ -277,6 +278,19 @@ def failed(route: str, hook: str, error: BaseException, context: Context, index:
     fields = {"request_id": context.request_id}
     log.error("the handler of %r failed in %s%s", route, hook, where, exc_info=error, extra={"fields": fields})
     return HandlerFailed(hook, route)
+
+
+#: What came as rows, and may be one instance.
+_WHOLE = {Columns, Rows}
+
+
+def _as_one(given: Sequence[Json], spec: ModelSpec) -> list[Json] | None:
+    """The one instance, if they are: tensors of a model that does not batch, or an array that fits without a batch."""
+    if isinstance(given, Columns):
+        return None if spec.max_batch_size else [given.value]
+    if isinstance(given, Rows) and spec.only_input and fits(given.array.shape, spec.only_input.shape):
+        return [given.array]
+    return None
 
 
 def _check_media_type(media_type: str, spec: ModelSpec) -> None:

@@ -160,6 +160,11 @@ async def test_a_hook_gets_each_row_as_an_array(pool: Pool) -> None:
     assert [(row.shape, float(row)) for row in seen] == [((), 1.0), ((), 2.0)]
 
 
+async def test_an_array_that_fits_without_a_batch_is_one_instance(pool: Pool) -> None:
+    reply = await bound(Handler(), pool).predict(Call(Rows(np.array([5], np.float32))))
+    assert (as_lists(reply.predictions), reply.whole) == ([[10]], True)
+
+
 async def test_a_row_that_does_not_fit_is_named(pool: Pool) -> None:
     error = await refusal(bound(Handler(), pool), Call(Rows(np.zeros((2, 3), np.float32))))
     assert error.message == "instances[0]: input 'x' has shape [3]; the model takes [1]"

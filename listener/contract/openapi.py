@@ -154,6 +154,8 @@ class _Things:
 def _operations(routes: Routes, things: _Things) -> Iterator[Operation]:
     """Everything; of a path and method that come twice, the first counts."""
     yield _path(routes.predict), "post", _predict_route(routes, things)
+    if routes.predict == f"{routes.health}:predict":  # as where the platform's documents leave that open
+        yield _path(routes.predict), "get", _health()
     yield _path(routes.health), "get", _health()
     yield "/", "get", _operation("One line that leads here", {200: _response("A sentence.", _TEXT, _STRING)})
     here = {200: _response("An OpenAPI document.", JSON, {"type": "object"})}
@@ -161,8 +163,11 @@ def _operations(routes: Routes, things: _Things) -> Iterator[Operation]:
     names = {200: _response("Their names.", JSON, _NAMES)}
     yield "/v1/models", "get", _operation("What can be chosen", names, (429, 500, 503))
     for served, forms in things.served:
-        for place in _places(f"/v1/models/{_segment(served.name)}", served.versions):
-            yield from _one_served(place, served, forms, things.models[served.model][1])
+        model = things.models[served.model][1]
+        path = f"/v1/models/{_segment(served.name)}"
+        for place in _places(path, served.versions):
+            requests = [*forms.requests_by_path(version=place != path), *model.requests()]
+            yield from _one_served(place, served, requests, [*forms.answers(), *model.answers()])
     yield from _server()
     for name, (versions, models) in things.models.items():
         for place in _places(f"/v2/models/{_segment(name)}", versions):
@@ -178,7 +183,7 @@ def _predict_route(routes: Routes, things: _Things) -> Part:
     answers: list[Schema] = []
     media: tuple[str, ...] = ()
     for served, forms in things.served:
-        requests += forms.requests(by_name=True)
+        requests += forms.requests()
         answers += forms.answers()
         if served.name == routes.default:
             media = served.media
@@ -187,11 +192,9 @@ def _predict_route(routes: Routes, things: _Things) -> Part:
     return _prediction("Predictions of what parameters.model names, or of the default", requests, answers, media)
 
 
-def _one_served(path: str, served: Served, forms: Forms, model: ModelForms) -> Iterator[Operation]:
+def _one_served(path: str, served: Served, requests: list[Schema], answers: list[Schema]) -> Iterator[Operation]:
     status = {200: _response("Its versions and their states.", JSON, _STATUS)}
     yield path, "get", _operation(f"Status of {served.name}", status, (404, 429, 500, 502, 503, 504))
-    requests = [*forms.requests(by_name=False), *model.requests()]
-    answers = [*forms.answers(), *model.answers()]
     yield f"{path}:predict", "post", _prediction(f"Predictions of {served.name}", requests, answers, served.media)
 
 

@@ -95,18 +95,10 @@ def columns(spec: ModelSpec) -> Schema:
     """
     title = f"Inputs of {spec.name}"
     if not spec.max_batch_size:
-        only = spec.only_input
-        by_name = _by_name(spec, _whole)
-        return {"title": title, **(any_of(*_whole(only)["anyOf"], by_name) if only is not None else by_name)}
+        return {"title": title, **_instance(spec)}
     rows = {"type": "array", "minItems": 1, "items": _instance(spec)}
     bare = [] if spec.only_input is None else _bare(spec.only_input)
     return {"title": title, **any_of(rows, *bare, _by_name(spec, _column))}
-
-
-def _whole(tensor: TensorSpec) -> Schema:
-    """As an instance has it, but for an empty list, which looks like no rows."""
-    forms: list[Schema] = value(tensor)["anyOf"]
-    return any_of(*({"minItems": 1, **form} if form.get("type") == "array" else form for form in forms))
 
 
 def _column(tensor: TensorSpec) -> Schema:
@@ -124,13 +116,13 @@ def column_outputs(spec: ModelSpec) -> Schema:
 
 
 def parameters(
-    model: str = "", versions: Sequence[str] = (), classes: bool | None = None, required: bool = False
+    model: str = "", versions: Sequence[str] | None = (), classes: bool | None = None, required: bool = False
 ) -> Schema:
     """The parameters of a request; `null` is as good as none.
 
     Args:
         model: what `model` has to say; "" = it does not count.
-        versions: those that `version` may say; none = any number.
+        versions: those that `version` may say, empty for any number; None = it does not count.
         classes: whether `top_k` can be asked for; None = that is the handler's business.
         required: whether `model` has to be there.
     """
@@ -143,8 +135,9 @@ def parameters(
             "enum": names,
             "description": "Which one answers.",
         }
-    said = "Which version answers; the newest, or as its configuration says, if missing."
-    known["version"] = {"description": said, **_version(versions)}
+    if versions is not None:
+        said = "Which version answers; the newest, or as its configuration says, if missing."
+        known["version"] = {"description": said, **_version(versions)}
     if classes:
         said = "The best so many classes of each labelled output, instead of all its numbers."
         known["top_k"] = {"type": "integer", "minimum": 1, "nullable": True, "description": said}

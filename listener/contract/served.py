@@ -120,17 +120,24 @@ class Forms:
         self.instance = components.add(f"{name}.instance", served.instance)
         self.prediction = components.add(f"{name}.prediction", served.prediction)
         self.parameters = components.add(f"{name}.parameters", served.parameters(default))
-        by_path = schemas.parameters("", served.versions, served.classes)
-        self._by_path = components.add(f"{name}.parameters.by_path", by_path)
+        self._of_path = [
+            components.add(f"{name}.parameters.by_path", schemas.parameters("", served.versions, served.classes)),
+            components.add(f"{name}.parameters.by_version", schemas.parameters("", None, served.classes)),
+        ]
         self._columns: Schema | None = None
         if (spec := served.columnar) is not None:
             self._columns = components.add(f"{name}.inputs", schemas.columns(spec))
             self._outputs = components.add(f"{name}.outputs", schemas.column_outputs(spec))
 
-    def requests(self, by_name: bool) -> Iterator[Schema]:
-        """The forms of a request, in which `parameters.model` names this one; else the path does."""
-        parameters = self.parameters if by_name else self._by_path
-        required = () if self._default or not by_name else ("parameters",)
+    def requests(self) -> Iterator[Schema]:
+        """The forms of a request in which `parameters.model` names this one."""
+        return self._requests(self.parameters, () if self._default else ("parameters",))
+
+    def requests_by_path(self, version: bool) -> Iterator[Schema]:
+        """The forms of a request whose path names it, and the version as well or not."""
+        return self._requests(self._of_path[version], ())
+
+    def _requests(self, parameters: Schema, required: tuple[str, ...]) -> Iterator[Schema]:
         yield _object("instances", *required, instances=_list(self.instance), parameters=parameters)
         if self._columns is not None:
             made = _object("inputs", *required, inputs=self._columns, parameters=parameters)

@@ -19,7 +19,7 @@ from listener.contract.answer import Answer
 from listener.contract.vertex_triton import REDIRECT
 from listener.endpoints.inference import generated, infer, model_path, passed
 from listener.endpoints.predict import chosen_by_path, lowered
-from listener.endpoints.serving import Endpoint, Loaded, response
+from listener.endpoints.serving import Endpoint, Loaded, body_of, response
 from listener.endpoints.stream import from_triton, written
 from listener.errors import DeadlineExceeded, TritonFailed
 from listener.gate import Gate, Permit, Phase
@@ -81,7 +81,7 @@ class Oip:
 
     async def index(self, request: web.Request) -> web.StreamResponse:
         async def asked() -> TritonAnswer:
-            body = oip.checked_json(await request.read())
+            body = oip.checked_json(await body_of(request))
             return await self._loaded().relay.post("/v2/repository/index", body, {})
 
         return response(await self._told(asked()))
@@ -108,17 +108,17 @@ class Oip:
     async def infer(self, request: web.Request) -> web.StreamResponse:
         headers = lowered(request)
         with self._gate.enter():
-            checked = oip.request(await request.read(), headers)
+            checked = oip.request(await body_of(request), headers)
             return response(await infer(self._loaded(), *chosen_by_path(request), checked, headers))
 
     async def generate(self, request: web.Request) -> web.StreamResponse:
         with self._gate.enter():
-            body = oip.checked_json(await request.read())
+            body = oip.checked_json(await body_of(request))
             return response(generated(await self._loaded().relay.post(f"{_path(request)}/generate", body, {})))
 
     async def generate_stream(self, request: web.Request) -> web.StreamResponse:
         async def pieces(permit: Permit) -> AsyncGenerator[bytes, None]:
-            body = oip.checked_json(await request.read())
+            body = oip.checked_json(await body_of(request))
             source = from_triton(self._loaded().relay, f"{_path(request)}/generate_stream", body)
             async with aclosing(source):
                 async for piece in source:
@@ -137,7 +137,7 @@ class Oip:
             return response(await self._told(relay.get(path)))
         headers = lowered(request)
         with self._gate.enter():
-            body = await request.read()
+            body = await body_of(request)
             if path.endswith("/infer"):
                 model, version = vertex_triton.model_of(path)
                 return response(await infer(serving, model, version, oip.request(body, headers), headers))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from listener.contract.answer import Answer
 from listener.contract.compression import chosen, compressed
 from listener.contract.media import Form, Wanted
 from listener.endpoints.inference import infer
-from listener.endpoints.serving import Endpoint, Loaded, Reader, response
+from listener.endpoints.serving import Endpoint, Loaded, Reader, body_of, response
 from listener.errors import HandlerFailed
 from listener.gate import Gate
 from listener.middleware import REQUEST_ID
@@ -87,7 +88,9 @@ def predict(answer: Predict) -> Endpoint:
     async def endpoint(request: web.Request) -> web.StreamResponse:
         headers = lowered(request)
         wanted = media.wanted(headers)
-        return response(await answer(headers, wanted, request[REQUEST_ID], request.read, chosen_by_path(request)))
+        return response(
+            await answer(headers, wanted, request[REQUEST_ID], partial(body_of, request), chosen_by_path(request))
+        )
 
     return endpoint
 

@@ -19,7 +19,7 @@ from listener.contract import events, instances, media
 from listener.contract.media import Form
 from listener.endpoints.inference import refused
 from listener.endpoints.predict import chosen_by_path, lowered, read_call
-from listener.endpoints.serving import Loaded, response
+from listener.endpoints.serving import Loaded, body_of, response
 from listener.errors import BadRequest, HandlerFailed
 from listener.gate import Gate, Permit
 from listener.middleware import REQUEST_ID, REQUEST_ID_HEADER, refusal
@@ -136,7 +136,7 @@ class PredictStream:
         serving, headers, chosen = self._loaded(), lowered(request), chosen_by_path(request)
         context = Context(request[REQUEST_ID], headers, model=chosen.model, version=chosen.version)
         form = media.wanted(headers).form
-        body = await request.read()
+        body = await body_of(request)
         said = generate_form(body) if form is Form.JSON else None
         call = _call(body, form, context) if said is None else _empty(said, context)
         step, call = await serving.router.choose(call)

@@ -58,7 +58,8 @@ def spec(name: str, config: ModelConfig, signature: Signature | None) -> ModelSp
     pad = message.parameters[PAD].string_value if PAD in message.parameters else None
     if config.complete:
         inputs, outputs = (tuple(map(_declared, entries)) for entries in (message.input, message.output))
-        return ModelSpec(name, inputs, outputs, batch or 0, pad=pad)
+        decoupled = bool(message.model_transaction_policy.decoupled)
+        return ModelSpec(name, inputs, outputs, batch or 0, decoupled=decoupled, pad=pad)
     if signature is None or batch is None or message.input or message.output:
         return None
     given = [*signature.inputs.values()]

@@ -100,17 +100,17 @@ def read(layout: Sequence[Output], body: bytes, end: int, placed: Mapping[str, m
     """
     outputs: dict[str, NDArray[Any]] = {}
     for name, dtype, shape, start, stop, as_is, is_bf16 in layout:
-        if start < 0:
-            outputs[name] = _copy(placed[name], dtype, shape, is_bf16)
-            continue
-        end = stop
         if as_is:
             outputs[name] = np.ndarray(shape, dtype, body, start)
+        elif start < 0:
+            outputs[name] = _copy(placed[name], dtype, shape, is_bf16)
+            continue
         elif dtype.hasobject:
-            outputs[name] = _read_strings(body[start:end]).reshape(shape)
+            outputs[name] = _read_strings(body[start:stop]).reshape(shape)
         else:
-            there: NDArray[Any] = np.ndarray(shape, dtype, body[start:end])
+            there: NDArray[Any] = np.ndarray(shape, dtype, body[start:stop])
             outputs[name] = bf16.unpacked(there) if is_bf16 else there
+        end = stop
     if end != len(body):
         raise ValueError(f"the body has {len(body)} bytes instead of {end}")
     return outputs

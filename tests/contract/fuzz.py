@@ -346,7 +346,7 @@ class Fuzz:
         for number in left:
             right = number % RIGHT_EVERY == 0
             sent = self._make.right() if right else self._make()
-            if connection is None or connection[1].is_closing() or not sent.whole:
+            if connection is None or connection[1].is_closing() or not sent.whole or right:
                 if connection:
                     connection[1].close()
                 connection, fresh = await asyncio.open_connection(self._host, self._port, limit=1 << 20), True

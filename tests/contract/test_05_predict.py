@@ -125,7 +125,10 @@ ROWS: list[tuple[str, list[Any], list[Any]]] = [
 @pytest.mark.parametrize(("datatype", "row", "prediction"), ROWS)
 def test_a_datatype(target: Target, datatype: str, row: list[Any], prediction: list[Any]) -> None:
     (made,) = target.predictions([row], f"identity_{datatype.lower()}")
-    assert made == prediction
+    if datatype == "BF16":  # printed as short as tells it from its neighbours, which are 2^-7 away around 1
+        assert made == [n if n is None else pytest.approx(n, abs=2**-8) for n in prediction]
+    else:
+        assert made == prediction
     assert list(map(type, made)) == list(map(type, prediction)) or datatype.startswith(("FP", "BF"))
 
 

@@ -505,8 +505,9 @@ def test_an_array_with_a_batch_is_as_many_instances(target: Target) -> None:
 
 
 def test_an_array_without_a_batch_is_one_instance(target: Target) -> None:
-    answer = target.predict(npy(np.arange(3, dtype="<f4")), Content_Type=NPY)
-    assert (answer.status, answer.json()) == (200, {"predictions": [[0.0, 1.0, 2.0]]})
+    body = npy(np.ones((2, 3), "<f4"))
+    answer = target.post("/v1/models/matrix:predict", body, {"Content-Type": NPY})
+    assert (answer.status, answer.json()) == (200, {"predictions": [[2.0, 2.0, 2.0]]})
 
 
 @pytest.mark.parametrize("order", ["C", "F"])

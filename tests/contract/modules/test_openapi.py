@@ -89,6 +89,12 @@ def test_a_route_that_predicts_and_tells_its_health() -> None:
     assert set(made["paths"]["/%7Ball%7D"]) == {"get", "post"}
 
 
+def test_where_health_may_end_in_predict_both_tell_it() -> None:
+    made = document(routes=openapi.Routes("/v1/e/1:predict", "/v1/e/1", "plain"))
+    assert set(made["paths"]["/v1/e/1:predict"]) == {"get", "post"}
+    assert set(made["paths"]["/v1/e/1"]) == {"get"}
+
+
 def test_the_predict_route_of_legacy_is_one_of_a_model_as_well() -> None:
     made = document(
         routes=openapi.Routes("/v1/models/plain/versions/2:predict", "/v1/models/plain/versions/2", "texts")
