@@ -49,8 +49,11 @@ class Fallback(web.RequestHandler):
         """
         if isinstance(resp, web.HTTPException):
             resp = translated(request, resp)
+        is_bomb = resp.status == BodyTooLarge.status and "Content-Encoding" in request.headers
+        if is_bomb:
+            resp.force_close()  # says so to the client, which would send its next request in vain
         done = await super().finish_response(request, resp, start_time)
-        if resp.status == BodyTooLarge.status and "Content-Encoding" in request.headers:
+        if is_bomb:
             await asyncio.sleep(_TO_READ)  # closing at once may cost a client its answer
             self.force_close()
         return done

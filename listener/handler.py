@@ -24,7 +24,7 @@ from listener.pool import Pool
 from listener.predictions import prediction, predictions, top_k
 from listener.rows import from_instances, plain_output, rows_of
 from listener.tensors import ModelSpec, TensorError, fits
-from listener.values import from_instance
+from listener.values import from_instance, from_rows
 
 log = logging.getLogger("listener.handler")
 
@@ -113,7 +113,6 @@ class Handler:
             HandlerFailed: a hook raised something else, or gave what the model does not take.
             ListenerError: from the model.
         """
-        model = self.models[self.model]
         model, context = self.models[self.model], call.context
         if context.version:
             model = model.at(context.version)
@@ -143,7 +142,10 @@ class Handler:
         tensor = spec.only_input
         if tensor is None:
             return None
-        array = from_instances(call.instances, tensor, call.booleans)
+        if isinstance(call.instances, Rows):
+            array = from_rows(call.instances.array, tensor)
+        else:
+            array = from_instances(call.instances, tensor, call.booleans)
         return None if array is None else {tensor.name: array}
 
     @property

@@ -177,6 +177,7 @@ async def test_a_body_is_refused_by_its_length_and_by_what_comes(client: Any) ->
     assert len(packed) < 100
     answer = await client.post("/echo", data=packed, headers={"Content-Encoding": "gzip"})
     assert await told(answer) == (413, {"error": sentence})
+    assert answer.headers["Connection"] == "close"  # the rest is not unpacked, so nothing can follow
     assert (await client.post("/echo", data=b"x" * 100)).status == 200
 
 
