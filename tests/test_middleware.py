@@ -15,6 +15,7 @@ import yarl
 from aiohttp import web
 
 from listener import app, middleware
+from listener.endpoints.serving import body_of
 from listener.errors import (
     BadRequest,
     DeadlineExceeded,
@@ -53,7 +54,7 @@ async def client() -> AsyncIterator[Any]:
         raise FAILURES[request.match_info["kind"]]
 
     async def echo(request: web.Request) -> web.Response:
-        return web.Response(body=await request.read())
+        return web.Response(body=await body_of(request))
 
     made.router.add_get("/fail/{kind}", fail)
     made.router.add_post("/echo", echo)
@@ -177,11 +178,10 @@ async def test_a_body_is_refused_by_its_length_and_by_what_comes(client: Any) ->
     assert len(packed) < 100
     answer = await client.post("/echo", data=packed, headers={"Content-Encoding": "gzip"})
     assert await told(answer) == (413, {"error": sentence})
-    assert answer.headers["Connection"] == "close"  # the rest is not unpacked, so nothing can follow
     assert (await client.post("/echo", data=b"x" * 100)).status == 200
 
 
-@pytest.mark.parametrize("coding", ["gzip, gzip", "x", "gzip;q=1", "identity, gzip"])
+@pytest.mark.parametrize("coding", ["br", "zstd", "gzip, gzip", "x", "gzip;q=1", "identity, gzip"])
 async def test_a_coding_that_is_not_known_is_the_callers_fault(client: Any, coding: str) -> None:
     answer = await client.post("/echo", data=b"abc", headers={"Content-Encoding": coding})
     assert await told(answer) == (
@@ -189,15 +189,6 @@ async def test_a_coding_that_is_not_known_is_the_callers_fault(client: Any, codi
         {"error": f"Content-Encoding {coding!r} is not handled; send gzip, deflate or neither"},
     )
     assert answer.headers["Connection"] == "close"
-
-
-@pytest.mark.parametrize("coding", ["br", "zstd"])
-async def test_nor_does_it_matter_what_aiohttp_could_learn(client: Any, coding: str) -> None:
-    """It refuses some codings itself where a package is missing."""
-    status, body = await told(await client.post("/echo", data=b"abc", headers={"Content-Encoding": coding}))
-    assert status == 400
-    assert body["error"].startswith(("Content-Encoding", "the Content-Encoding"))
-    assert body["error"].endswith(" is not handled; send gzip, deflate or neither")
 
 
 @pytest.mark.parametrize(
@@ -208,7 +199,9 @@ async def test_one_that_is_known_is_undone(client: Any, coding: str, data: bytes
     assert (answer.status, await answer.read()) == (200, b"a")
 
 
-@pytest.mark.parametrize("data", [b"abc", gzip.compress(b"abc")[:10] + b"\xff\xff"])
+@pytest.mark.parametrize(
+    "data", [b"abc", gzip.compress(b"abc")[:-1], gzip.compress(b"abc")[:-9], gzip.compress(b"abc")[:10] + b"\xff\xff"]
+)
 async def test_a_damaged_body_is_the_callers_fault(client: Any, data: bytes, caplog: pytest.LogCaptureFixture) -> None:
     answer = await client.post("/echo", data=data, headers={"Content-Encoding": "gzip"})
     assert await told(answer) == (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
@@ -10,6 +11,8 @@ from aiohttp import web
 
 from listener.call import Body
 from listener.contract.answer import Answer
+from listener.contract.compression import Unpacking
+from listener.middleware import coding_of
 
 if TYPE_CHECKING:
     from listener.graph import Router
@@ -48,20 +51,23 @@ Loaded: TypeAlias = Callable[[], Serving]
 
 
 async def body_of(request: web.Request) -> bytes:
-    """A request's whole body, unpacked if it was compressed.
-
-    aiohttp's own `read` asks for pieces as large as the limit, so that eight small requests can unpack to hundreds of
-    megabytes at once, in which time nobody else is answered.
+    """A request's whole body, unpacked if it was compressed: in pieces, between which others get their turn.
 
     Raises:
         HTTPRequestEntityTooLarge: it is larger than the application's `client_max_size`.
+        BadRequest: it is not in its coding.
     """
-    pieces, size, limit = [], 0, request.client_max_size
-    while piece := await request.content.readany():
-        pieces.append(piece)
-        size += len(piece)
-        if size > limit:
-            raise web.HTTPRequestEntityTooLarge(limit, size)
+    pieces, size, limit = list[bytes](), 0, request.client_max_size
+    unpacking = Unpacking(coding_of(request))
+    while data := await request.content.readany():
+        for piece in unpacking.feed(data):
+            size += len(piece)
+            if size > limit:
+                raise web.HTTPRequestEntityTooLarge(limit, size)
+            pieces.append(piece)
+            if len(piece) > len(data):
+                await asyncio.sleep(0)
+    unpacking.end()
     return b"".join(pieces)
 
 
