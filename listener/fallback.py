@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from aiohttp import web
-from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
+from aiohttp.http_exceptions import HttpProcessingError
 
-from listener.errors import BadRequest, BodyTooLarge, InternalError
+from listener.errors import BadRequest, InternalError
 from listener.middleware import refused, translated
-
-#: Seconds that a client has to read its refusal.
-_TO_READ = 1.0
 
 
 class Fallback(web.RequestHandler):
@@ -42,28 +38,15 @@ class Fallback(web.RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """A refusal from outside the middlewares, such as one of the header Expect, gets our form first.
-
-        Behind an answer aiohttp reads on until the body is whole, so that the client does. Not so of one that was found
-        too large while it was unpacked: four megabytes may be four gigabytes, and unpacking them holds up all others.
-        """
+        """A refusal from outside the middlewares, such as one of the header Expect, gets our form first."""
         if isinstance(resp, web.HTTPException):
             resp = translated(request, resp)
-        is_bomb = resp.status == BodyTooLarge.status and "Content-Encoding" in request.headers
-        if is_bomb:
-            resp.force_close()  # says so to the client, which would send its next request in vain
-        done = await super().finish_response(request, resp, start_time)
-        if is_bomb:
-            await asyncio.sleep(_TO_READ)  # closing at once may cost a client its answer
-            self.force_close()
-        return done
+        return await super().finish_response(request, resp, start_time)
 
 
 def _cause(status: int, exc: BaseException | None, message: str | None) -> Exception:
     if status >= 500:
         return exc if isinstance(exc, Exception) else InternalError()
-    if isinstance(exc, ContentEncodingError):  # one that this machine's Python could learn, so it is told by the head
-        return BadRequest("the Content-Encoding is not handled; send gzip, deflate or neither")
     reason = message or (exc.message if isinstance(exc, HttpProcessingError) else "")
     first, _, _ = reason.strip().partition("\n")  # the rest quotes what came
     return BadRequest(f"the request is not HTTP/1.1: {first.rstrip(':')}".removesuffix(": "))

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from aiohttp import web
 
 from listener.contract import instances
+from listener.contract.compression import DAMAGED
 from listener.contract.media import JSON
 from listener.errors import BadRequest, BodyTooLarge, InternalError, ListenerError, UnknownPath, WrongMethod
 
@@ -54,7 +55,7 @@ async def errors_to_bodies(request: web.Request, handler: _Handler) -> web.Strea
     except web.HTTPException as error:
         return translated(request, error)
     except web.RequestPayloadError:
-        return _unreadable(request, "the body is damaged: it ends early, or is not in its Content-Encoding")
+        return _unreadable(request, DAMAGED)
     except Exception as error:
         return refused(request, error)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
@@ -10,6 +11,7 @@ from aiohttp import web
 
 from listener.call import Body
 from listener.contract.answer import Answer
+from listener.contract.compression import Unpacker
 
 if TYPE_CHECKING:
     from listener.graph import Router
@@ -50,18 +52,23 @@ Loaded: TypeAlias = Callable[[], Serving]
 async def body_of(request: web.Request) -> bytes:
     """A request's whole body, unpacked if it was compressed.
 
-    aiohttp's own `read` asks for pieces as large as the limit, so that eight small requests can unpack to hundreds of
-    megabytes at once, in which time nobody else is answered.
-
     Raises:
         HTTPRequestEntityTooLarge: it is larger than the application's `client_max_size`.
+        BadRequest: it is damaged.
     """
+    coding = request.headers.get("Content-Encoding", "").strip().lower()
+    unpacker = Unpacker(coding) if coding in ("gzip", "deflate") else None
     pieces, size, limit = [], 0, request.client_max_size
-    while piece := await request.content.readany():
-        pieces.append(piece)
-        size += len(piece)
-        if size > limit:
-            raise web.HTTPRequestEntityTooLarge(limit, size)
+    while came := await request.content.readany():
+        for piece in unpacker.feed(came) if unpacker else (came,):
+            pieces.append(piece)
+            size += len(piece)
+            if size > limit:
+                raise web.HTTPRequestEntityTooLarge(limit, size)
+            if unpacker:
+                await asyncio.sleep(0)  # others have their turn
+    if unpacker:
+        unpacker.end()
     return b"".join(pieces)
 
 
