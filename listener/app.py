@@ -42,8 +42,8 @@ log = logging.getLogger("listener.app")
 #: Seconds that an idle connection stays.
 _KEEP_ALIVE = 75.0
 
-#: No access log of aiohttp's, and bodies as they come (`contract/compression.py`); its types do not foresee that here.
-_PLAIN: dict[str, Any] = {"access_log": None, "auto_decompress": False}
+#: Of aiohttp's protocol: no access log, which its types do not foresee here; compressed bodies come as they are.
+_AS_IT_IS: dict[str, Any] = {"access_log": None, "auto_decompress": False}
 
 LISTENER = web.AppKey["Listener"]("listener")
 _LOADING = "the service is being loaded"
@@ -181,7 +181,7 @@ def odd(runner: web.AppRunner) -> Callable[[], Fallback]:
     """What makes the protocol of a connection whose requests are not plain."""
     assert runner.server is not None
     loop = asyncio.get_running_loop()
-    return partial(Fallback, runner.server, loop=loop, keepalive_timeout=_KEEP_ALIVE, **_PLAIN)
+    return partial(Fallback, runner.server, loop=loop, keepalive_timeout=_KEEP_ALIVE, **_AS_IT_IS)
 
 
 def runner(app: web.Application) -> web.AppRunner:

@@ -11,7 +11,8 @@ from types import MappingProxyType
 
 from aiohttp import web
 
-from listener.contract import compression, instances
+from listener.contract import instances
+from listener.contract.compression import DAMAGED
 from listener.contract.media import JSON
 from listener.errors import BadRequest, BodyTooLarge, InternalError, ListenerError, UnknownPath, WrongMethod
 
@@ -22,6 +23,8 @@ REQUEST_ID_HEADER = "X-Request-Id"
 _ACCEPTED_ID = re.compile(r"[\w.:\-]{1,128}", re.ASCII)
 #: Ids that are made here: unlike any other process's, and cheaper than a random one for each request.
 _OURS, _NUMBERS = secrets.token_hex(8), itertools.count(1)
+
+_CODINGS = frozenset({"", "identity", "gzip", "deflate"})
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -46,20 +49,15 @@ async def errors_to_bodies(request: web.Request, handler: _Handler) -> web.Strea
     """Every failure, whatever its kind, as `{"error": "<one sentence>"}` with its status."""
     try:
         refuse_too_large(request)
-        if (coding := coding_of(request)) not in compression.READ:
+        if (coding := request.headers.get("Content-Encoding", "").strip().lower()) not in _CODINGS:
             return _unreadable(request, f"Content-Encoding {coding!r} is not handled; send gzip, deflate or neither")
         return await handler(request)
     except web.HTTPException as error:
         return translated(request, error)
     except web.RequestPayloadError:
-        return _unreadable(request, compression.DAMAGED)
+        return _unreadable(request, DAMAGED)
     except Exception as error:
         return refused(request, error)
-
-
-def coding_of(request: web.BaseRequest) -> str:
-    """What the body's Content-Encoding says."""
-    return request.headers.get("Content-Encoding", "").strip().lower()
 
 
 def refuse_too_large(request: web.BaseRequest) -> None:
@@ -74,7 +72,7 @@ def refuse_too_large(request: web.BaseRequest) -> None:
 
 
 def _unreadable(request: web.BaseRequest, sentence: str) -> web.StreamResponse:
-    """The last answer on a connection, whose rest cannot be read."""
+    """The last answer on a connection: aiohttp does not go on after a body that it cannot decode."""
     response = refused(request, BadRequest(sentence))
     response.force_close()
     return response

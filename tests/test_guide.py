@@ -44,6 +44,22 @@ async def test_the_handler_with_two_hooks_and_its_test(tmp_path: Path, monkeypat
     assert await names["ask"](folder, ["a lovely thing", "what a"]) == [{"friendly": 2.0}, {"friendly": 2.0}]
 
 
+async def test_the_handler_that_yields(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "words"
+    folder.mkdir()
+    make_service(folder, block("python", "word by word"), "routes:\n  w: {{handler: '{module}:Words'}}\n")
+    monkeypatch.syspath_prepend(str(folder))
+    tensor = {"x": ("FP32", [1])}
+    fake = FakeTriton({"sentiment": FakeModel(tensor, tensor, dict)})
+    async with fake.running() as triton, listening(folder, triton) as url, aiohttp.ClientSession() as session:
+        await until_ready(url)
+        body = {"instances": ["a b"]}
+        async with session.post(f"{url}/predict", json=body, headers={"Accept": "text/event-stream"}) as answer:
+            assert await answer.text() == 'data: {"word":"a"}\n\ndata: {"word":"b"}\n\n'
+        async with session.post(f"{url}/predict", json={"instances": ["a b", "c"]}) as answer:
+            assert await answer.json() == {"predictions": [[{"word": "a"}, {"word": "b"}], [{"word": "c"}]]}
+
+
 async def test_the_handler_with_two_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "both"
     folder.mkdir()

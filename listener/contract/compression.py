@@ -1,4 +1,4 @@
-"""Bodies in gzip or deflate: answers for clients that ask for it, and what clients send. Pure.
+"""gzip and deflate: bodies that come so, and answers for clients that ask for it. Pure.
 
 RFC 9110, sections 8.4.1 and 12.5.3.
 """
@@ -9,18 +9,15 @@ import functools
 import gzip
 import zlib
 from collections.abc import Iterator
-from typing import Any
 
 from listener.errors import BadRequest
 
 #: Fast rather than small: answers go to a proxy or a client nearby.
 _LEVEL = 1
 _KNOWN = ("gzip", "deflate")
-#: Of a Content-Encoding; the first two are none.
-READ = frozenset({"", "identity", *_KNOWN})
 DAMAGED = "the body is damaged: it ends early, or is not in its Content-Encoding"
-#: Bytes that are unpacked at a time.
-_PIECE = 1 << 18
+#: Bytes that are unpacked at a time: more of them would hold up others.
+_STEP = 256 << 10
 
 
 @functools.lru_cache(256)
@@ -48,60 +45,49 @@ def compressed(body: bytes, coding: str) -> bytes:
     return gzip.compress(body, _LEVEL, mtime=0) if coding == "gzip" else zlib.compress(body, _LEVEL)
 
 
-class Unpacking:
-    """A body on its way out of its coding, in pieces of bounded size: what is small may become very large.
+class Unpacker:
+    """Undoes the coding of one body, as it comes, no further than whoever takes the pieces wants to go.
 
-    aiohttp would do this as well, but also for bodies that nobody wants any more, and without noticing that one in gzip
-    ends early.
+    aiohttp could do it; but it takes a body for whole whose end is missing, and goes on after a refusal.
 
     Args:
-        coding: one of `READ`.
+        coding: gzip or deflate; the latter with the frame of zlib, or bare as some clients send it.
     """
 
     def __init__(self, coding: str) -> None:
-        self._coding = coding if coding in _KNOWN else ""
-        self._begun: Any = None  # the decompressor of a stream that has not ended
-        self._ended = False  # a stream has; gzip may go on with another one
+        self._gzip = coding == "gzip"
+        self._inflate = zlib.decompressobj(31) if self._gzip else None
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """What more of the body holds.
+        """What a piece of the body unpacks to, in pieces.
 
         Raises:
-            BadRequest: it is not in its coding.
+            BadRequest: it is not in that coding.
         """
-        if not self._coding:
-            if data:
-                yield data
-            return
-        made = b""
-        while data or len(made) == _PIECE:
-            if self._begun is None:
-                self._begin(data)
+        if self._inflate is None:
+            self._inflate = zlib.decompressobj(15 if data[0] & 15 == 8 else -15)
+        while data:
             try:
-                made = self._begun.decompress(data, _PIECE)
+                yield self._inflate.decompress(data, _STEP)
             except zlib.error:
                 raise BadRequest(DAMAGED) from None
-            if made:
-                yield made
-            data = self._begun.unconsumed_tail
-            if self._begun.eof:
-                data, made = self._begun.unused_data, b""
-                self._begun, self._ended = None, True
+            data = self._inflate.unconsumed_tail
+            if self._inflate.eof and self._inflate.unused_data:
+                data = self._next()
+
+    def _next(self) -> bytes:
+        """What follows the end: in gzip, another member (RFC 1952, section 2.2)."""
+        assert self._inflate is not None
+        if not self._gzip:
+            raise BadRequest(DAMAGED)
+        rest, self._inflate = self._inflate.unused_data, zlib.decompressobj(31)
+        return rest
 
     def end(self) -> None:
-        """There is no more of it.
+        """Nothing more comes.
 
         Raises:
-            BadRequest: there should be.
+            BadRequest: the end is missing.
         """
-        if self._begun is not None:
+        if self._inflate is None or not self._inflate.eof:
             raise BadRequest(DAMAGED)
-
-    def _begin(self, data: bytes) -> None:
-        if self._coding == "gzip":
-            wbits = 31
-        elif self._ended:
-            raise BadRequest(DAMAGED)
-        else:  # some send deflate without zlib's frame around it, which the RFC asks for
-            wbits = 15 if data[0] & 0x0F == 8 else -15
-        self._begun = zlib.decompressobj(wbits)

@@ -11,8 +11,7 @@ from aiohttp import web
 
 from listener.call import Body
 from listener.contract.answer import Answer
-from listener.contract.compression import Unpacking
-from listener.middleware import coding_of
+from listener.contract.compression import Unpacker
 
 if TYPE_CHECKING:
     from listener.graph import Router
@@ -51,23 +50,25 @@ Loaded: TypeAlias = Callable[[], Serving]
 
 
 async def body_of(request: web.Request) -> bytes:
-    """A request's whole body, unpacked if it was compressed: in pieces, between which others get their turn.
+    """A request's whole body, unpacked if it was compressed.
 
     Raises:
         HTTPRequestEntityTooLarge: it is larger than the application's `client_max_size`.
-        BadRequest: it is not in its coding.
+        BadRequest: it is damaged.
     """
-    pieces, size, limit = list[bytes](), 0, request.client_max_size
-    unpacking = Unpacking(coding_of(request))
-    while data := await request.content.readany():
-        for piece in unpacking.feed(data):
+    coding = request.headers.get("Content-Encoding", "").strip().lower()
+    unpacker = Unpacker(coding) if coding in ("gzip", "deflate") else None
+    pieces, size, limit = [], 0, request.client_max_size
+    while came := await request.content.readany():
+        for piece in unpacker.feed(came) if unpacker else (came,):
+            pieces.append(piece)
             size += len(piece)
             if size > limit:
                 raise web.HTTPRequestEntityTooLarge(limit, size)
-            pieces.append(piece)
-            if len(piece) > len(data):
-                await asyncio.sleep(0)
-    unpacking.end()
+            if unpacker:
+                await asyncio.sleep(0)  # others have their turn
+    if unpacker:
+        unpacker.end()
     return b"".join(pieces)
 
 
