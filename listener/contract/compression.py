@@ -66,11 +66,13 @@ class Unpacker:
         """
         if self._inflate is None:
             self._inflate = zlib.decompressobj(15 if data[0] & 15 == 8 else -15)
-        while data:
+        made = b""
+        while data or len(made) == _STEP:  # the last bytes may have been read, and not yet all written that they mean
             try:
-                yield self._inflate.decompress(data, _STEP)
+                made = self._inflate.decompress(data, _STEP)
             except zlib.error:
                 raise BadRequest(DAMAGED) from None
+            yield made
             data = self._inflate.unconsumed_tail
             if self._inflate.eof and self._inflate.unused_data:
                 data = self._next()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -87,6 +88,15 @@ def unpacked(coding: str, data: bytes, step: int) -> bytes:
 @pytest.mark.parametrize(("coding", "data"), PACKED.values(), ids=PACKED.keys())
 def test_a_body_is_unpacked_however_it_comes(coding: str, data: bytes, step: int) -> None:
     assert unpacked(coding, data, step) == TEXT
+
+
+@pytest.mark.parametrize(
+    ("coding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress), ("deflate", raw_deflate)]
+)
+def test_of_any_length(coding: str, pack: Callable[[bytes], bytes]) -> None:
+    """Also where a piece is full when the last byte has been read, and there is more to come of it."""
+    for size in [0, 1, *range((256 << 10) - 5, (256 << 10) + 300), *range((512 << 10) - 5, (512 << 10) + 300)]:
+        assert unpacked(coding, pack(bytes(size)), 1 << 20) == bytes(size), size
 
 
 @pytest.mark.parametrize("cut", [1, 8, 9, 100])
