@@ -46,8 +46,10 @@ WHATEVER_IS_SENT = {
 }
 #: -9223372036854775809 is none of INT64's, but a JSON reader makes the nearest double of it, which is.
 REFUSES_ALL_ELSE = WHATEVER_IS_SENT - {"identity_int64"}
-#: Without its required input it fails by itself: Triton counts the inputs of a model that has optional ones.
-INFERS = WHATEVER_IS_SENT - {"optional"}
+#: Not those that Triton itself lets down: of a model with optional inputs it counts the inputs and does not look which
+#: they are, so `optional` fails for want of another; and it writes bytes that are no UTF-8 into its JSON, which those
+#: of `picture` are where they are cut off.
+INFERS = WHATEVER_IS_SENT - {"optional", "picture"}
 #: One of each kind, for the run that `make test` has time for.
 SOME = {"identity_bool", "identity_uint64", "identity_bf16", "identity_fp32", "identity_bytes", "add_sub", "matrix"}
 SOME |= {"unbatched", "picture", "labelled", "optional", "versions"}
@@ -214,7 +216,9 @@ def test_whatever_violates_the_schemas_is_refused(target: Target, document: Docu
 
 def test_every_answer_is_one_of_those_that_are_told(target: Target, document: Document, tmp_path: Path) -> None:
     """Below /v2 it is Triton that says what it accepts; it reads less strictly than its protocol, and more."""
-    run(tmp_path, target, chosen(document, {"add_sub", "picture", "versions"}, {"add_sub", "labelled"}), 5, "all")
+    run(
+        tmp_path, target, chosen(document, {"add_sub", "identity_bytes", "versions"}, {"add_sub", "labelled"}), 5, "all"
+    )
 
 
 @pytest.mark.long
@@ -225,4 +229,4 @@ def test_at_length(target: Target, document: Document, tmp_path: Path) -> None:
     run(tmp_path / "accepted", target, sent, 200, "positive", "positive_data_acceptance")
     sent = by_instances(document, REFUSES_ALL_ELSE, target.predict_route)
     run(tmp_path / "refused", target, sent, 200, "negative", "negative_data_rejection")
-    run(tmp_path / "told", target, chosen(document, WHATEVER_IS_SENT, INFERS), 50, "all")
+    run(tmp_path / "told", target, chosen(document, INFERS, INFERS), 50, "all")
