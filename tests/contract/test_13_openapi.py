@@ -226,7 +226,7 @@ def test_at_length(target: Target, document: Document, tmp_path: Path) -> None:
     for name in ("accepted", "refused", "told"):
         (tmp_path / name).mkdir()
     sent = with_one_row(by_instances(document, WHATEVER_IS_SENT, target.predict_route), WHATEVER_IS_SENT)
-    run(tmp_path / "accepted", target, sent, 200, "positive", "positive_data_acceptance")
+    run(tmp_path / "accepted", target, sent, 40, "positive", "positive_data_acceptance")
     sent = by_instances(document, REFUSES_ALL_ELSE, target.predict_route)
-    run(tmp_path / "refused", target, sent, 200, "negative", "negative_data_rejection")
-    run(tmp_path / "told", target, chosen(document, INFERS, INFERS), 50, "all")
+    run(tmp_path / "refused", target, sent, 40, "negative", "negative_data_rejection")
+    run(tmp_path / "told", target, chosen(document, INFERS, INFERS), 15, "all")
