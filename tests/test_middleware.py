@@ -42,7 +42,7 @@ FAILURES: dict[str, Exception] = {
     "bug": KeyError("a secret"),
     "gone": web.HTTPGone(text="gone"),
     "server": web.HTTPInternalServerError(text="a secret"),
-    "unprocessable": web.HTTPUnprocessableEntity(),
+    "unprocessable": web.HTTPUnprocessableEntity(reason="No"),
 }
 
 
@@ -115,7 +115,7 @@ async def test_the_answer_carries_it_whatever_the_answer_is(client: Any) -> None
         ("bug", 500, "the listener failed on this request; the log has the reason", "internal"),
         ("server", 500, "the listener failed on this request; the log has the reason", "internal"),
         ("gone", 400, "gone", "bad_request"),
-        ("unprocessable", 400, "422: Unprocessable Entity", "bad_request"),
+        ("unprocessable", 400, "422: No", "bad_request"),
     ],
 )
 async def test_a_failure_is_its_status_one_sentence_and_one_line_in_the_log(

@@ -16,6 +16,8 @@ from tests.contract.models import DATATYPES, EVERYTHING
 from tests.contract.target import Target
 
 _FLOATS: dict[str, Literal[16, 32, 64]] = {"FP16": 16, "FP32": 32, "FP64": 64, "BF16": 32}
+pytestmark = pytest.mark.triton
+
 #: Beyond it rounding to BF16 would overflow.
 _LARGEST_BF16 = 3.3e38
 

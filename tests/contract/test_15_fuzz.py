@@ -10,6 +10,8 @@ from tests.contract import fuzz
 from tests.contract.container import Container
 from tests.contract.target import Target
 
+pytestmark = pytest.mark.triton
+
 #: Kilobytes that the worker may grow by while requests of the same kinds go on.
 _GROWTH = 24 * 1024
 
