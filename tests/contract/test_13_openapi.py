@@ -28,6 +28,8 @@ from tests.contract.target import Target, refused
 
 Document = dict[str, Any]
 
+pytestmark = pytest.mark.triton
+
 #: Everything that schemathesis looks at but what is not there: no log-in, and nothing that a request creates.
 CHECKS = (
     "not_a_server_error",
