@@ -130,7 +130,7 @@ def make(listener: Listener) -> web.Application:
     """The web application: the paths of `routing.py`, nothing else."""
     gate, loaded, settings = listener.gate, listener.serving, listener.settings
     app = web.Application(
-        client_max_size=listener.settings.max_body, middlewares=[middleware.identify, middleware.errors_to_bodies]
+        client_max_size=settings.max_body, middlewares=[middleware.identify, middleware.errors_to_bodies]
     )
     app[LISTENER] = listener
     ends = routing.Endpoints(
@@ -141,7 +141,7 @@ def make(listener: Listener) -> web.Application:
         v1=V1(loaded),
         openapi=Description(loaded, settings.predict_route, settings.health_route, settings.timeout),
     )
-    routing.add(app, listener.settings, ends)
+    routing.add(app, settings, ends)
     app.cleanup_ctx.append(listener.lifetime)
     return app
 

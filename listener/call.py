@@ -56,57 +56,18 @@ class Context(NamedTuple):
         return max(0.0, self.deadline - time.monotonic())
 
 
-class Numbers(Sequence[Json]):
-    """Instances that are numbers, or lists of numbers nested alike; as lists they are read when somebody looks.
+class Lazy(Sequence[Json]):
+    """Instances that are made into a list when somebody looks.
 
     Args:
-        shape: of all instances together, their number first.
-        values: the numbers in their order, as doubles.
-        read: gives the instances as lists.
+        make: gives the list.
     """
 
-    __slots__ = ("_list", "_read", "shape", "values")
+    __slots__ = ("_list", "_make")
 
-    def __init__(self, shape: tuple[int, ...], values: memoryview, read: Callable[[], list[Json]]) -> None:
-        self.shape, self.values, self._read = shape, values, read
+    def __init__(self, make: Callable[[], list[Json]]) -> None:
+        self._make = make
         self._list: list[Json] | None = None
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    @overload
-    def __getitem__(self, index: int) -> Json: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[Json]: ...
-
-    def __getitem__(self, index: int | slice) -> Json:
-        return self.as_list()[index]
-
-    def as_list(self) -> list[Json]:
-        """The instances as JSON's lists and numbers."""
-        if self._list is None:
-            self._list = self._read()
-        return self._list
-
-
-class Columns(Sequence[Json]):
-    """Instances that came by columns, as TensorFlow Serving's `inputs` has them: they are its rows.
-
-    Args:
-        value: a list with an element for each row, or such lists by input name.
-        rows: makes them when somebody looks; raises where these are no columns of one length, which the tensors of a
-            model that does not batch need not be.
-
-    Attributes:
-        value: as it came; the whole tensors, for a model that does not batch.
-    """
-
-    __slots__ = ("_make", "_rows", "value")
-
-    def __init__(self, value: Json, rows: Callable[[], list[Json]]) -> None:
-        self.value, self._make = value, rows
-        self._rows: list[Json] | None = None
 
     def __len__(self) -> int:
         return len(self.as_list())
@@ -121,10 +82,48 @@ class Columns(Sequence[Json]):
         return self.as_list()[index]
 
     def as_list(self) -> list[Json]:
-        """The rows."""
-        if self._rows is None:
-            self._rows = self._make()
-        return self._rows
+        """The instances, one by one."""
+        if self._list is None:
+            self._list = self._make()
+        return self._list
+
+
+class Numbers(Lazy):
+    """Instances that are numbers, or lists of numbers nested alike.
+
+    Args:
+        shape: of all instances together, their number first.
+        values: the numbers in their order, as doubles.
+        read: gives the instances as JSON's lists and numbers.
+    """
+
+    __slots__ = ("shape", "values")
+
+    def __init__(self, shape: tuple[int, ...], values: memoryview, read: Callable[[], list[Json]]) -> None:
+        super().__init__(read)
+        self.shape, self.values = shape, values
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+
+class Columns(Lazy):
+    """Instances that came by columns, as TensorFlow Serving's `inputs` has them: they are its rows.
+
+    Args:
+        value: a list with an element for each row, or such lists by input name.
+        rows: makes them; raises where these are no columns of one length, which the tensors of a model that does not
+            batch need not be.
+
+    Attributes:
+        value: as it came; the whole tensors, for a model that does not batch.
+    """
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Json, rows: Callable[[], list[Json]]) -> None:
+        super().__init__(rows)
+        self.value = value
 
 
 class Rows(Sequence[Json]):
@@ -173,7 +172,7 @@ class Call(NamedTuple):
 
     def plain(self) -> Call:
         """The same where the instances are a list, and none of them a view of the body."""
-        if isinstance(self.instances, Numbers | Columns | Rows):
+        if isinstance(self.instances, Lazy | Rows):
             return Call(self.instances.as_list(), self.context, self.booleans)
         if not any(isinstance(instance, memoryview) for instance in self.instances):
             return self

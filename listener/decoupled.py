@@ -7,7 +7,6 @@ response is one as it comes. docs/reference/contract.md, "Streaming".
 from __future__ import annotations
 
 import asyncio
-import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,7 +18,8 @@ from listener.errors import BadRequest, InstanceError, TritonFailed
 from listener.tensors import ModelSpec
 from listener.triton.client import refusal
 from listener.triton.events import Events
-from listener.triton.relay import Relay, Stream
+from listener.triton.paths import generate_path
+from listener.triton.relay import Relay
 
 #: Triton's own JSON reader stops here too.
 _MAX_DEPTH = 100
@@ -27,12 +27,6 @@ _MAX_DEPTH = 100
 _AT_ONCE = 8
 #: What `parameters` says to the listener, and not to the model.
 CHOICE = frozenset({"model", "version", "top_k"})
-
-
-def generate_path(model: str, version: str = "", stream: bool = True) -> str:
-    """Triton's path of the generate extension."""
-    which = f"/versions/{version}" if version else ""
-    return f"/v2/models/{urllib.parse.quote(model, safe='')}{which}/generate{'_stream' if stream else ''}"
 
 
 def generate_body(call: Call, index: int, spec: ModelSpec) -> bytes:
@@ -114,15 +108,10 @@ async def _responses(relay: Relay, context: Context, spec: ModelSpec, body: byte
     events, found = Events(), list[Json]()
     async with relay.stream(generate_path(spec.name, context.version), body) as stream:
         if stream.status != 200:
-            raise refusal(spec.name, stream.status, await whole(stream))
+            raise refusal(spec.name, stream.status, await stream.whole())
         async for piece in stream.pieces:
             found += [_outputs(event, spec) for event in events.feed(piece)]
     return found
-
-
-async def whole(stream: Stream) -> bytes:
-    """All of its body."""
-    return b"".join([piece async for piece in stream.pieces])
 
 
 def _outputs(event: dict[str, Any], spec: ModelSpec) -> Json:

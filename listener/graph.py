@@ -12,6 +12,7 @@ from listener.call import Call, Context, Json, Reply
 from listener.errors import BadRequest, ListenerError, UnknownModel
 from listener.handler import Handler, Model, blamed, check_reply, together
 from listener.pool import Pool
+from listener.triton.paths import generate_path
 from listener.triton.relay import Relay
 
 #: Every node of the graph.
@@ -52,7 +53,7 @@ class Step:
         self._generic = handler.models[handler.model] if type(handler) is Handler else None
 
     async def __call__(self, call: Call) -> Reply:
-        if self._generic is not None and self._generic.spec.decoupled:
+        if self.is_decoupled:
             return await decoupled.collect(self._relay, call, self.handler.spec)
         if not self.handler.reads_views:
             call = call.plain()
@@ -83,7 +84,7 @@ class Step:
         Raises:
             BadRequest: there are several instances, or the model does not take this one.
         """
-        path = decoupled.generate_path(self.model, call.context.version)
+        path = generate_path(self.model, call.context.version)
         if said is not None:
             return path, decoupled.passed_on(said)
         return path, decoupled.generate_body(decoupled.only_one(call), 0, self.handler.spec)
@@ -172,8 +173,7 @@ class Router:
             return found
         model = await self._models.find(name)
         if model is None:
-            names = dict.fromkeys([*self.steps, *self._models.names()])
-            known = ", ".join(map(repr, names)) or "none"
+            known = ", ".join(map(repr, self.names())) or "none"
             raise _unknown(context, "model", f"no route or model {name[:100]!r}; there are {known}")
         kept, step = self._unrouted.get(name, (None, None))
         if kept is not model or step is None:

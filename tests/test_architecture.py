@@ -62,6 +62,7 @@ PURE = (
     "contract.oip",
     "contract.vertex_triton",
     "triton.events",
+    "triton.paths",
     "triton.refusals",
     "triton.answers",
     "triton.codec",

@@ -18,6 +18,7 @@ from listener.call import Call, Context, Rows
 from listener.errors import BadRequest, InstanceError, ListenerError, TritonFailed, Unavailable
 from listener.tensors import ModelSpec, TensorSpec
 from listener.testing import FakeModel, FakeTriton
+from listener.triton.paths import generate_path
 from listener.triton.relay import Relay
 
 
@@ -44,7 +45,7 @@ def body(instance: Any, **parameters: Any) -> Any:
     ],
 )
 def test_the_path_is_tritons(model: str, version: str, stream: bool, path: str) -> None:
-    assert decoupled.generate_path(model, version, stream) == path
+    assert generate_path(model, version, stream) == path
 
 
 @pytest.mark.parametrize(

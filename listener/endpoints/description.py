@@ -12,8 +12,8 @@ from aiohttp import web
 from listener import __version__
 from listener.call import Context
 from listener.contract.answer import Answer
-from listener.endpoints.serving import Loaded, Serving, response
-from listener.errors import DeadlineExceeded, ListenerError
+from listener.endpoints.serving import Loaded, Serving, in_time, response
+from listener.errors import ListenerError
 
 if TYPE_CHECKING:  # these need numpy
     from listener.contract.served import Served
@@ -44,11 +44,7 @@ class Description:
             DeadlineExceeded: Triton does not say in time what is not known yet.
         """
         serving = self._loaded()
-        try:
-            async with asyncio.timeout(self._timeout):
-                served = [await _served(serving, name) for name in serving.router.names()]
-        except TimeoutError:
-            raise DeadlineExceeded("there was no answer within the request's time (LISTENER_TIMEOUT)") from None
+        served = await in_time(_all_served(serving), self._timeout)
         if not self._document or served != self._known:
             default = serving.router.default or (served[0].name if len(served) == 1 else None)
             self._document = await asyncio.to_thread(self._written, served, default)
@@ -60,6 +56,10 @@ class Description:
 
         routes = openapi.Routes(self._predict, self._health, default)
         return orjson.dumps(openapi.document("Listener", __version__, routes, served))
+
+
+async def _all_served(serving: Serving) -> list[Served]:
+    return [await _served(serving, name) for name in serving.router.names()]
 
 
 async def _served(serving: Serving, name: str) -> Served:

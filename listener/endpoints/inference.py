@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import urllib.parse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from listener.contract.compression import chosen
 from listener.contract.media import JSON, RAW
 from listener.errors import BadRequest
 from listener.triton import refusals
+from listener.triton.paths import model_path
 
 if TYPE_CHECKING:
     from listener.endpoints.serving import Serving
@@ -77,9 +77,3 @@ def refused(status: int, body: bytes) -> Answer:
     """Triton's refusal in our one form."""
     status, told = refusals.read(status, body)
     return Answer(instances.encode_message(told), status)
-
-
-def model_path(model: str, version: str = "") -> str:
-    """A model's path in Triton's protocol, percent-encoded; bytes that are no text come as lone surrogates."""
-    which = f"/versions/{version}" if version else ""
-    return f"/v2/models/{urllib.parse.quote(model, safe='', errors='surrogateescape')}{which}"

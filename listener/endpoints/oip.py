@@ -6,9 +6,7 @@ docs/reference/contract.md, "Open Inference Protocol".
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 import orjson
@@ -17,12 +15,13 @@ from aiohttp import web
 from listener.contract import oip, vertex_triton
 from listener.contract.answer import Answer
 from listener.contract.vertex_triton import REDIRECT
-from listener.endpoints.inference import generated, infer, model_path, passed
+from listener.endpoints.inference import generated, infer, passed
 from listener.endpoints.predict import chosen_by_path, lowered
-from listener.endpoints.serving import Endpoint, Loaded, body_of, response
+from listener.endpoints.serving import Endpoint, Loaded, body_of, in_time, response
 from listener.endpoints.stream import from_triton, written
-from listener.errors import DeadlineExceeded, TritonFailed
+from listener.errors import TritonFailed
 from listener.gate import Gate, Permit, Phase
+from listener.triton.paths import generate_path, model_path
 
 if TYPE_CHECKING:
     from listener.triton.wire import Answer as TritonAnswer
@@ -88,22 +87,13 @@ class Oip:
 
     def _asking(self, end: str) -> Endpoint:
         async def endpoint(request: web.Request) -> web.StreamResponse:
-            return response(await self._told(self._loaded().relay.get(f"{_path(request)}{end}")))
+            return response(await self._told(self._loaded().relay.get(f"{model_path(*chosen_by_path(request))}{end}")))
 
         return endpoint
 
     async def _told(self, asked: Awaitable[TritonAnswer]) -> Answer:
-        """What Triton says to a question that holds no permit, but has a request's time.
-
-        Raises:
-            DeadlineExceeded: it does not answer.
-            Unavailable, TritonFailed: as `Relay`.
-        """
-        try:
-            async with asyncio.timeout(self._gate.timeout):
-                return passed(await asked)
-        except TimeoutError:
-            raise DeadlineExceeded("there was no answer within the request's time (LISTENER_TIMEOUT)") from None
+        """What Triton says, in time; raises as `Relay` does as well."""
+        return passed(await in_time(asked, self._gate.timeout))
 
     async def infer(self, request: web.Request) -> web.StreamResponse:
         headers = lowered(request)
@@ -113,18 +103,15 @@ class Oip:
 
     async def generate(self, request: web.Request) -> web.StreamResponse:
         with self._gate.enter():
-            body = oip.checked_json(await body_of(request))
-            return response(generated(await self._loaded().relay.post(f"{_path(request)}/generate", body, {})))
+            body, path = oip.checked_json(await body_of(request)), generate_path(*chosen_by_path(request), stream=False)
+            return response(generated(await self._loaded().relay.post(path, body, {})))
 
     async def generate_stream(self, request: web.Request) -> web.StreamResponse:
-        async def pieces(permit: Permit) -> AsyncGenerator[bytes, None]:
+        async def source(permit: Permit) -> AsyncGenerator[bytes, None]:
             body = oip.checked_json(await body_of(request))
-            source = from_triton(self._loaded().relay, f"{_path(request)}/generate_stream", body)
-            async with aclosing(source):
-                async for piece in source:
-                    yield piece
+            return from_triton(self._loaded().relay, generate_path(*chosen_by_path(request)), body)
 
-        return await written(request, self._gate, pieces)
+        return await written(request, self._gate, source)
 
     async def redirect(self, request: web.Request) -> web.StreamResponse:
         """A request with `X-Vertex-Ai-Triton-Redirect` on the predict route."""
@@ -156,7 +143,3 @@ def _usable(metadata: bytes) -> bytes:
     except (orjson.JSONDecodeError, AttributeError, TypeError):
         raise TritonFailed("Triton's metadata cannot be read") from None
     return orjson.dumps(said)
-
-
-def _path(request: web.Request) -> str:
-    return model_path(*chosen_by_path(request))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from aiohttp import web
 
 from listener.call import Body
 from listener.contract.answer import Answer
 from listener.contract.compression import Unpacker
+from listener.errors import DeadlineExceeded
 
 if TYPE_CHECKING:
     from listener.graph import Router
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from listener.triton.catalogue import Catalogue
     from listener.triton.relay import Relay
     from listener.triton.shm import Lease
+
+T = TypeVar("T")
 
 #: aiohttp's kind of function.
 Endpoint: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -47,6 +50,19 @@ class Serving:
 
 #: Gives the loaded service; raises Unavailable until there is one.
 Loaded: TypeAlias = Callable[[], Serving]
+
+
+async def in_time(asked: Awaitable[T], seconds: float) -> T:
+    """What comes of a question that holds no permit, but has a request's time.
+
+    Raises:
+        DeadlineExceeded: nothing did.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            return await asked
+    except TimeoutError:
+        raise DeadlineExceeded("there was no answer within the request's time (LISTENER_TIMEOUT)") from None
 
 
 async def body_of(request: web.Request) -> bytes:

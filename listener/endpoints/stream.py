@@ -8,8 +8,9 @@ docs/reference/contract.md, "Streaming".
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING
 
 from aiohttp import HttpVersion11, web
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from listener.graph import Step
     from listener.triton.relay import Relay
 
-#: Makes the pieces, while a permit is held.
-_Pieces = Callable[[Permit], AsyncGenerator[bytes, None]]
+#: Reads the request and gives what makes the pieces, while a permit is held.
+_Source = Callable[[Permit], Awaitable[AsyncGenerator[bytes, None]]]
 
 
 class _Refused(Exception):
@@ -40,7 +41,7 @@ class _Refused(Exception):
         self.answer = refused(status, body)
 
 
-async def written(request: web.Request, gate: Gate, pieces: _Pieces) -> web.StreamResponse:
+async def written(request: web.Request, gate: Gate, source: _Source) -> web.StreamResponse:
     """Writes pieces as they come; a request has its time for each of them anew.
 
     Raises:
@@ -50,7 +51,7 @@ async def written(request: web.Request, gate: Gate, pieces: _Pieces) -> web.Stre
     try:
         permit = gate.enter()
         with permit:
-            async with aclosing(pieces(permit)) as made:
+            async with aclosing(await source(permit)) as made:
                 async for piece in made:
                     out = out or await _begun(request)
                     await out.write(piece)
@@ -107,8 +108,7 @@ async def from_triton(relay: Relay, path: str, body: bytes) -> AsyncGenerator[by
     """Triton's own events, byte for byte."""
     async with relay.stream(path, body) as stream:
         if stream.status != 200:
-            whole = b"".join([piece async for piece in stream.pieces])
-            raise _Refused(stream.status, whole)
+            raise _Refused(stream.status, await stream.whole())
         async for piece in stream.pieces:
             yield piece
 
@@ -125,12 +125,7 @@ class PredictStream:
         self._gate, self._loaded = gate, loaded
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
-        return await written(request, self._gate, lambda permit: self._pieces(request, permit))
-
-    async def _pieces(self, request: web.Request, permit: Permit) -> AsyncGenerator[bytes, None]:
-        async with aclosing(await self._source(request, permit)) as source:
-            async for piece in source:
-                yield piece
+        return await written(request, self._gate, partial(self._source, request))
 
     async def _source(self, request: web.Request, permit: Permit) -> AsyncGenerator[bytes, None]:
         serving, headers, chosen = self._loaded(), lowered(request), chosen_by_path(request)

@@ -60,7 +60,9 @@ class Catalogue:
         """
         if not await self._knows(lambda: name in self._index):
             return None
-        model = self._models.setdefault(name, self._make(name))
+        model = self._models.get(name)
+        if model is None:
+            model = self._models[name] = self._make(name)
         if name not in self.routed and name not in self._read:
             await model.read_spec()
             self._read.add(name)

@@ -7,7 +7,6 @@ alone, so they are kept; so is what an answer's head says, found again by its by
 from __future__ import annotations
 
 import math
-import urllib.parse
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
@@ -21,6 +20,7 @@ from listener import bf16
 from listener.errors import TritonFailed
 from listener.tensors import ModelSpec, TensorError
 from listener.triton.outputs import Output, in_json, layout_of, mixed, read, row_sizes
+from listener.triton.paths import model_path
 
 #: Heads, and layouts of answers, kept per model; the oldest goes first.
 _KEPT = 256
@@ -101,8 +101,7 @@ class Codec:
         self._batches = spec.max_batch_size > 0
         self._row_sizes = {} if top_k else row_sizes(spec)  # classes and shared memory exclude one another
         self.largest_output = max(self._row_sizes.values(), default=0) * max(spec.max_batch_size, 1)
-        which = f"/versions/{version}" if version else ""
-        path = f"/v2/models/{urllib.parse.quote(spec.name, safe='')}{which}/infer"
+        path = f"{model_path(spec.name, version)}/infer"
         self._lines = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/octet-stream\r\n".encode()
         self._heads: dict[tuple[Any, ...], bytes] = {}
         self._layouts: dict[bytes, tuple[Output, ...]] = {}

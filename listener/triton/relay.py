@@ -35,6 +35,10 @@ class Stream:
     content_type: str
     pieces: AsyncIterator[bytes]
 
+    async def whole(self) -> bytes:
+        """All of the body; raises as `pieces` does."""
+        return b"".join([piece async for piece in self.pieces])
+
 
 class Relay:
     """One Triton's own answers. Use `open` and `close` on the loop of the requests.

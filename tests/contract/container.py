@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from tests.contract.target import Target
-from tests.integration.stack import ROOT, children, command_line, descendants, free_port, wait_for
+from tests.integration.stack import ROOT, children, command_line, end, free_port, wait_for
 
 #: What Vertex sets for a container without artefacts (contract: "Environment"). Routes with a colon, as its own are.
 VERTEX = {
@@ -124,17 +123,7 @@ def running(folder: Path, *arguments: str, **environ: str | None) -> Iterator[Co
     port = {"AIP_HTTP_PORT": str(free_port()), "LISTENER_HOST": "127.0.0.1"}
     given = {name: value for name, value in {**VERTEX, **port, **environ}.items() if value is not None}
     container = Container(folder, arguments, given)
-    family = set[int]()
     try:
         yield container
     finally:
-        family |= descendants(container.process.pid)
-        container.process.send_signal(signal.SIGTERM)
-        try:
-            container.process.wait(40)
-        except subprocess.TimeoutExpired:
-            container.process.kill()
-            container.process.wait()
-        for pid in family:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        end(container.process)

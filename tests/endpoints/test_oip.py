@@ -14,6 +14,7 @@ from aiohttp import web
 from listener.contract.answer import Answer
 from listener.endpoints import inference
 from listener.gate import Phase
+from listener.triton.paths import model_path
 from listener.triton.wire import Answer as TritonAnswer
 from tests.endpoints.caller import calling
 from tests.endpoints.conftest import Serve, Served
@@ -504,4 +505,4 @@ def test_of_tritons_headers_pass_those_that_are_known(answer: TritonAnswer, pass
     ],
 )
 def test_a_models_path(model: str, version: str, path: str) -> None:
-    assert inference.model_path(model, version) == path
+    assert model_path(model, version) == path

@@ -106,20 +106,24 @@ def running(
 ) -> Iterator[Stack]:
     """A stack that is gone afterwards, whatever the test did to it."""
     stack = Stack(log, command, service, folder, **env)
-    family = set[int]()
     try:
         yield stack
     finally:
-        family |= descendants(stack.process.pid)
-        stack.process.send_signal(signal.SIGTERM)
-        try:
-            stack.process.wait(40)
-        except subprocess.TimeoutExpired:
-            stack.process.kill()
-            stack.process.wait()
-        for pid in family:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        end(stack.process)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Ends a process and its family, in good order if that is possible."""
+    family = descendants(process.pid)
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(40)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    for pid in family:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def wait_for(condition: Callable[[], bool], patience: float, explain: Callable[[], str] = lambda: "") -> float:
