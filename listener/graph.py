@@ -10,7 +10,8 @@ from typing import Any, Protocol, TypeAlias
 from listener import decoupled
 from listener.call import Call, Context, Json, Reply
 from listener.errors import BadRequest, ListenerError, UnknownModel
-from listener.handler import Handler, Model, blamed, check_reply, together
+from listener.handler import Handler, Model, check_reply
+from listener.hooks import blamed, together
 from listener.pool import Pool
 from listener.triton.paths import generate_path
 from listener.triton.relay import Relay

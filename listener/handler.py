@@ -5,10 +5,7 @@ Guide: docs/write-a-handler.md.
 
 from __future__ import annotations
 
-import asyncio
-import inspect
-import logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence, Sized
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,15 +15,14 @@ from numpy.typing import NDArray
 
 from listener import batches
 from listener.batches import Batch
-from listener.call import Arrays, Call, Columns, Context, Json, Reply, Rows
-from listener.errors import BadRequest, HandlerFailed, InstanceError, ListenerError
+from listener.call import Arrays, Call, Columns, Json, Reply, Rows
+from listener.errors import BadRequest, InstanceError, ListenerError
+from listener.hooks import Hook, failed
 from listener.pool import Pool
 from listener.predictions import prediction, predictions, top_k
 from listener.rows import from_instances, plain_output, rows_of
 from listener.tensors import ModelSpec, TensorError, fits
 from listener.values import from_instance, from_rows
-
-log = logging.getLogger("listener.handler")
 
 
 class Model(Protocol):
@@ -75,8 +71,8 @@ class Handler:
     models: Mapping[str, Model]
     _name: str
     _pool: Pool
-    _preprocess: _Hook
-    _postprocess: _Hook
+    _preprocess: Hook
+    _postprocess: Hook
 
     def load(self, artifacts: Path) -> None:
         """Runs once per worker before the first request; `artifacts` is the folder of the service."""
@@ -196,90 +192,13 @@ class Handler:
             pool: threads for its plain `def` hooks.
         """
         self._name, self.model, self.models, self._pool = name, model, models, pool
-        self._preprocess = _Hook(name, "preprocess", self.preprocess, Handler.preprocess)
-        self._postprocess = _Hook(name, "postprocess", self.postprocess, Handler.postprocess)
+        self._preprocess = Hook(name, "preprocess", self.preprocess, Handler.preprocess)
+        self._postprocess = Hook(name, "postprocess", self.postprocess, Handler.postprocess)
 
 
 def _predictions(answers: Sequence[Sequence[Arrays]], spec: ModelSpec, classes: bool) -> list[list[Json]]:
     """Those of each batch."""
     return [predictions(parts, spec, classes) for parts in answers]
-
-
-class _Hook:
-    """One of a handler's hooks, applied to every item of a request.
-
-    Attributes:
-        is_default: the handler has not overridden it.
-    """
-
-    def __init__(self, route: str, name: str, function: Callable[..., Any], default: Callable[..., Any]) -> None:
-        self._route, self._name = route, name
-        self.is_default = getattr(function, "__func__", None) is default
-        self._is_async = inspect.iscoroutinefunction(function)
-        self._function = function if takes_context(function) else _without_context(function)
-
-    async def each(self, items: Sequence[Any], context: Context, pool: Pool) -> list[Any]:
-        """Results in order. A plain hook gets one thread for the whole request, so that a batch costs one hand-over."""
-        if self._is_async:
-            return list(await together([self._awaited(i, item, context) for i, item in enumerate(items)]))
-        return await pool.run(lambda: [self._called(i, item, context) for i, item in enumerate(items)])
-
-    def _called(self, index: int, item: Any, context: Context) -> Any:
-        try:
-            return self._function(item, context)
-        except BaseException as error:  # in a thread of the pool: not even SystemExit may get out of it
-            raise self._blame(error, index, context) from error
-
-    async def _awaited(self, index: int, item: Any, context: Context) -> Any:
-        try:
-            return await self._function(item, context)
-        except (Exception, SystemExit) as error:
-            raise self._blame(error, index, context) from error
-        except asyncio.CancelledError as error:
-            if is_cancelled():
-                raise
-            raise self._blame(error, index, context) from error
-
-    def _blame(self, error: BaseException, index: int, context: Context) -> ListenerError:
-        if isinstance(error, InstanceError):
-            return error if error.index is not None else error.at(index)
-        if isinstance(error, TensorError):
-            return InstanceError(str(error), index)
-        return error if isinstance(error, ListenerError) else failed(self._route, self._name, error, context, index)
-
-
-def is_cancelled() -> bool:
-    """Whether it is this task that is being cancelled, and not something that a handler waited for."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
-async def together(calls: Sequence[Coroutine[Any, Any, Any]]) -> Sequence[Any]:
-    """Results in order; of several failures the one of the lowest index is raised."""
-    results = await asyncio.gather(*calls, return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-    return results
-
-
-def takes_context(function: Callable[..., Any]) -> bool:
-    """Whether a hook wants the context: a second parameter without default, or one of that name."""
-    parameters = list(inspect.signature(function).parameters.values())
-    second = [p for p in parameters[1:2] if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    return any(p.default is p.empty or p.name == "context" for p in second)
-
-
-def _without_context(function: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda item, _context: function(item)
-
-
-def failed(route: str, hook: str, error: BaseException, context: Context, index: int | None = None) -> HandlerFailed:
-    """The caller reads a fixed sentence; the log has the trace and the request's id."""
-    where = "" if index is None else f" on instances[{index}]"
-    fields = {"request_id": context.request_id}
-    log.error("the handler of %r failed in %s%s", route, hook, where, exc_info=error, extra={"fields": fields})
-    return HandlerFailed(hook, route)
 
 
 #: What came as rows, and may be one instance.
@@ -303,16 +222,6 @@ def _check_media_type(media_type: str, spec: ModelSpec) -> None:
             f"Content-Type {media_type!r} is not handled; send application/json, or application/octet-stream for one "
             "instance's bytes"
         )
-
-
-def blamed(error: BaseException, route: str, hook: str, context: Context, index: int | None = None) -> BaseException:
-    """A handler's failure as the caller is told of it; the error itself where it says enough, or is no handler's."""
-    if isinstance(error, InstanceError):
-        return error if error.index is not None or index is None else error.at(index)
-    is_ours = isinstance(error, ListenerError) or (isinstance(error, asyncio.CancelledError) and is_cancelled())
-    if is_ours or not isinstance(error, Exception | SystemExit | asyncio.CancelledError):
-        return error
-    return failed(route, hook, error, context, index)
 
 
 def check_reply(route: str, call: Call, reply: object) -> Reply:

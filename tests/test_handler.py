@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from listener.call import Arrays, Call, Context, Reply
 from listener.errors import BadRequest, HandlerFailed, InstanceError, ListenerError, Unavailable
-from listener.handler import Handler, check_reply, takes_context
+from listener.handler import Handler, check_reply
+from listener.hooks import takes_context
 from listener.pool import Pool
 from listener.rows import rows_of
 from listener.tensors import ModelSpec, TensorError, TensorSpec

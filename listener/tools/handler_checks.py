@@ -15,7 +15,8 @@ import numpy as np
 from listener import loader
 from listener.call import Context
 from listener.errors import ConfigError, one_line
-from listener.handler import Handler, takes_context
+from listener.handler import Handler
+from listener.hooks import takes_context
 from listener.pool import Pool
 from listener.service import Route, Service
 from listener.tensors import NUMPY, ModelSpec, TensorSpec, fits
