@@ -1,0 +1,282 @@
+"""The graph as it is described: in listener.yaml (`node_reader.py`), or in Python with these classes. It runs nothing.
+
+docs/reference/listener-yaml.md, "The graph".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, TypeAlias, Union
+
+#: `module.path:name` in the service's folder, or what it would name.
+Function: TypeAlias = str | Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class From:
+    """Something that a request says.
+
+    Attributes:
+        kind: `parameter` and `header` are of the whole request, `field` and `function` of each instance.
+        what: its name; `a.b` reaches into objects. For `function`: takes an instance and the context.
+    """
+
+    kind: Literal["parameter", "header", "field", "function"]
+    what: Function
+
+    @property
+    def per_instance(self) -> bool:
+        return self.kind in ("field", "function")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One handler, or one model as it is.
+
+    Attributes:
+        handler: `module.path:Class`, or the class; None = the model as it is.
+        model: in the repository; "" leaves it to the handler's `model`, or to the name of the route.
+        version: of the model, digits; "" = Triton chooses.
+        offload: `thread`, `process` or `inline`; "" = as measured.
+        line: in listener.yaml; 0 = it stands in no file.
+    """
+
+    handler: str | type | None = None
+    model: str = ""
+    version: str = ""
+    offload: str = ""
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """A route or node of listener.yaml by its name, or a model of the repository.
+
+    Attributes:
+        name: its name.
+        version: of the model behind it, digits; "" = as it is.
+        line: in listener.yaml; 0 = it stands in no file.
+    """
+
+    name: str
+    version: str = ""
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """The instances are the predictions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Python:
+    """A node composed in Python: what a function without arguments gives, or an object of these classes.
+
+    Attributes:
+        source: `module.path:name` in the service's folder.
+        line: in listener.yaml.
+    """
+
+    source: str
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Then:
+    """A member of a sequence.
+
+    Attributes:
+        node: what is asked.
+        input: its instances: the former node's `prediction`, the request's `instance`, or an object of `both`.
+    """
+
+    node: Node
+    input: Literal["prediction", "instance", "both"] = "prediction"
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence_:
+    """One after the other: the predictions of each are the instances of the next."""
+
+    steps: Sequence[Then]
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """One of several, by what a request or an instance says. Instances are grouped, sent together and joined in order.
+
+    Attributes:
+        on: what decides.
+        cases: the node by the value, in JSON's words where it is no text.
+        otherwise: for all other values; None = they are the caller's fault.
+    """
+
+    on: From
+    cases: Mapping[str, Node]
+    otherwise: Node | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One arm of a split; `weight` is above zero."""
+
+    weight: float
+    node: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """One of several by chance, in proportion to the weights.
+
+    Attributes:
+        arms: by name. A key stays on its arm for as long as names and weights stay.
+        sticky: the key of a request or an instance; None, or a request without one = drawn anew for each request.
+    """
+
+    arms: Mapping[str, Arm]
+    sticky: From | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ensemble:
+    """All of several at once, merged.
+
+    Attributes:
+        members: by name.
+        merge: `object`, `mean`, `vote`, or a function of the predictions by name for one instance.
+        optional: members whose failure is None in place of a prediction.
+    """
+
+    members: Mapping[str, Node]
+    merge: Function = "object"
+    optional: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Fallback:
+    """The first that answers: the next one on an error (5xx), a timeout, or a model that is not ready."""
+
+    nodes: Sequence[Node]
+
+
+@dataclass(frozen=True, slots=True)
+class Shadow:
+    """One answers; another one gets the same request afterwards, and its answer goes nowhere.
+
+    Attributes:
+        node: answers.
+        mirror: gets a copy once the answer is sent.
+        share: of the requests, above 0 up to 1.
+        limit: copies on their way at a time; what comes beyond is dropped and counted.
+        compare: log predictions that differ.
+    """
+
+    node: Node
+    mirror: Node
+    share: float = 1.0
+    limit: int = 16
+    compare: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cascade:
+    """The next one where the score of a prediction is below a threshold.
+
+    Attributes:
+        nodes: the cheapest first.
+        below: the threshold.
+        score: where the score lies in a prediction, `a.b`, or a function of one; "" = the prediction's own number, or
+            the greatest of its numbers.
+    """
+
+    nodes: Sequence[Node]
+    below: float
+    score: Function = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Limited:
+    """A node with a time of its own, and further attempts.
+
+    Attributes:
+        node: the node.
+        timeout: seconds, all attempts together; None = the request's.
+        retry: further attempts where Triton cannot be reached or is not ready (503).
+    """
+
+    node: Node
+    timeout: float | None = None
+    retry: int = 0
+
+
+Node: TypeAlias = Union[  # noqa: UP007 - the names stand below their use
+    Step, Ref, Pass, Python, Sequence_, Switch, Split, Ensemble, Fallback, Shadow, Cascade, Limited
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A node of listener.yaml with its name.
+
+    Attributes:
+        name: its name.
+        node: what it is.
+        choosable: whether requests can name it.
+        line: in listener.yaml; 0 = it stands in no file.
+        per_instance: an instance that fails fails alone.
+    """
+
+    name: str
+    node: Node = field(default_factory=Step)
+    choosable: bool = True
+    line: int = 0
+    per_instance: bool = False
+
+
+def children(node: Node) -> Iterator[tuple[str, Node]]:
+    """The nodes within one, each with the word for its place: `cases.cat`, `arms.new`, `nodes[1]`."""
+    for each in fields(node):
+        value = getattr(node, each.name)
+        if isinstance(value, Mapping):
+            yield from ((f"{each.name}.{name}", _node(item)) for name, item in value.items())
+        elif isinstance(value, list | tuple):
+            yield from ((f"{each.name}[{index}]", _node(item)) for index, item in enumerate(value))
+        elif isinstance(value, NODES):
+            yield each.name, value
+
+
+def within(node: Node) -> Iterator[Node]:
+    """The node and all within it; references are not followed."""
+    yield node
+    for _, child in children(node):
+        yield from within(child)
+
+
+def _node(item: Any) -> Node:
+    made: Node = item.node if isinstance(item, Arm | Then) else item
+    return made
+
+
+NODES = (Step, Ref, Pass, Python, Sequence_, Switch, Split, Ensemble, Fallback, Shadow, Cascade, Limited)
+
+
+def cycle(named: Mapping[str, Named]) -> list[str]:
+    """Names that lead back to the first one, which stands at the end again; empty = there is no cycle."""
+    done: set[str] = set()
+
+    def visit(name: str, path: list[str]) -> list[str]:
+        if name in path:
+            return [*path[path.index(name) :], name]
+        if name in done or name not in named:
+            return []
+        for node in within(named[name].node):
+            if isinstance(node, Ref) and (found := visit(node.name, [*path, name])):
+                return found
+        done.add(name)
+        return []
+
+    for name in named:
+        if found := visit(name, []):
+            return found
+    return []

@@ -1,0 +1,153 @@
+"""YAML mappings that know their lines and which of their keys were asked for, so that every mistake has its place."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from listener.errors import ConfigError, one_line
+
+
+def compose(text: str, file: Path) -> yaml.Node | None:
+    try:
+        loader = yaml.SafeLoader(text)
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise ConfigError(f"{file}:{line}: not YAML: {error.reason}") from None
+    try:
+        node: yaml.Node | None = loader.get_single_node()
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ConfigError(f"{file}:{line}: not YAML: {error.problem or error.context}") from None
+    except RecursionError:
+        raise ConfigError(f"{file}:{loader.line + 1}: nested too deeply") from None
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # PyYAML's own chr() and int() among them
+        raise ConfigError(f"{file}:{loader.line + 1}: not YAML: {one_line(str(error))}") from None
+    finally:
+        loader.dispose()
+    return node
+
+
+class Section:
+    """A YAML mapping that knows its lines and which of its keys were asked for."""
+
+    def __init__(self, node: yaml.Node | None, file: str, what: str, mistakes: list[str]) -> None:
+        self.file, self.what, self.mistakes = file, what, mistakes
+        self.line = node.start_mark.line + 1 if node else 1
+        self.nodes: dict[str, tuple[int, yaml.Node]] = {}
+        self._asked: set[str] = set()
+        if isinstance(node, yaml.MappingNode):
+            self._read(node)
+        elif node is not None and not is_null(node):
+            self.complain(f"{what} is not a mapping of keys to values")
+
+    def _read(self, node: yaml.MappingNode) -> None:
+        for key_node, value in node.value:
+            line = key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode):
+                self.mistakes.append(f"{self.file}:{line}: {one_line(f'a key of {self.what} is not a piece of text')}")
+                continue
+            key = str(key_node.value)
+            if key in self.nodes:
+                self.mistakes.append(f"{self.file}:{line}: {one_line(f'{key!r} stands twice in {self.what}')}")
+            self.nodes[key] = (line, value)
+
+    def complain(self, sentence: str, key: str | None = None) -> None:
+        line = self.nodes[key][0] if key in self.nodes else self.line
+        self.mistakes.append(f"{self.file}:{line}: {one_line(sentence)}")
+
+    def text(self, key: str, default: str | None) -> str | None:
+        node = self.take(key)
+        if node is None or is_null(node):
+            return default
+        if not isinstance(node, yaml.ScalarNode) or not node.value:
+            self.complain(f"{key!r} is not a piece of text", key)
+            return default
+        return str(node.value)
+
+    def sections(self, key: str) -> Iterator[tuple[str, Section]]:
+        node = self.take(key)
+        if node is None:
+            return
+        inner = Section(node, self.file, repr(key), self.mistakes)
+        for name, (line, value) in inner.nodes.items():
+            section = Section(value, self.file, f"{key}.{name}", self.mistakes)
+            section.line = line
+            yield name, section
+
+    def number(self, key: str, low: float, high: float = float("inf")) -> float | None:
+        """A number above `low` and up to `high`; None where the key is missing, or wrong."""
+        node = self.take(key)
+        if node is None or is_null(node):
+            return None
+        try:
+            value = float(node.value) if isinstance(node, yaml.ScalarNode) else low
+        except ValueError:
+            value = low
+        if not low < value <= high or value == float("inf"):
+            self.complain(f"{key!r} of {self.what} is not a number above {low:g}{_up_to(high)}", key)
+            return None
+        return value
+
+    def flag(self, key: str) -> bool:
+        """Whether it says `true`; without the key it does not."""
+        word = self.one_of(key, "true", "false")
+        return word == "true"
+
+    def one_of(self, key: str, *words: str) -> str:
+        """One of some words; "" where the key is missing, or wrong."""
+        text = self.text(key, None)
+        if text is not None and text not in words:
+            self.complain(f"{key!r} of {self.what} is {text!r}; it can be {', '.join(words)}", key)
+            return ""
+        return text or ""
+
+    def section(self, key: str) -> Section:
+        """The mapping that a key has."""
+        line, value = self.nodes.get(key, (self.line, None))
+        self.knows(key)
+        made = Section(value, self.file, f"{self.what}.{key}", self.mistakes)
+        made.line = line
+        return made
+
+    def mapping(self, key: str) -> dict[str, tuple[int, yaml.Node]]:
+        """The values of a mapping of at least one key, each with its line."""
+        found = self.section(key).nodes
+        if not found:
+            self.complain(f"{key!r} of {self.what} is not a mapping of one or more", key)
+        return found
+
+    def knows(self, key: str) -> None:
+        """Says that a key may stand here."""
+        self._asked.add(key)
+
+    def items(self, key: str) -> list[tuple[int, yaml.Node]]:
+        """The elements of a list of at least one, each with its line."""
+        node = self.take(key)
+        if isinstance(node, yaml.SequenceNode) and node.value:
+            return [(item.start_mark.line + 1, item) for item in node.value]
+        self.complain(f"{key!r} of {self.what} is not a list of one or more", key)
+        return []
+
+    def refuse_others(self) -> None:
+        """Complains of every key that nobody asked for, with a guess at what was meant."""
+        for key in [key for key in self.nodes if key not in self._asked]:
+            near = difflib.get_close_matches(key, self._asked, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(self._asked))}"
+            self.complain(f"unknown key {key!r} in {self.what}; {hint}", key)
+
+    def take(self, key: str) -> yaml.Node | None:
+        self._asked.add(key)
+        return self.nodes[key][1] if key in self.nodes else None
+
+
+def is_null(node: Any) -> bool:
+    return isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null"
+
+
+def _up_to(high: float) -> str:
+    return "" if high == float("inf") else f" and up to {high:g}"
