@@ -27,7 +27,8 @@ from listener.contract import instances
 from listener.endpoints.predict import Predict
 from listener.fastpath import FastPath
 from listener.gate import Gate, Phase
-from listener.graph import Router, Step
+from listener.graph.router import Router
+from listener.graph.step import Step
 from listener.handler import Handler
 from listener.pool import Pool
 from listener.rows import from_instances

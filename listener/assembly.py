@@ -10,7 +10,8 @@ from functools import partial
 from listener import loader
 from listener.call import Json
 from listener.endpoints.serving import Serving
-from listener.graph import Node, Router, Step
+from listener.graph.router import Router
+from listener.graph.step import Node, Step
 from listener.handler import Handler
 from listener.pool import Pool
 from listener.readiness import Readiness

@@ -40,6 +40,7 @@ class Context(NamedTuple):
         model: the route or model that the path names; "" = it names none, and `parameters.model` or the default counts.
         version: of the model, digits; "" = Triton chooses.
         media_type: of a body that is one instance's bytes, other than `application/octet-stream`; "" for all else.
+        after: takes what shall run once the answer is sent; None = there is nobody who is answered. For the graph.
     """
 
     request_id: str = ""
@@ -50,6 +51,19 @@ class Context(NamedTuple):
     model: str = ""
     version: str = ""
     media_type: str = ""
+    after: Callable[[Callable[[], None]], None] | None = None
+
+    @property
+    def trace(self) -> str:
+        """The request's `traceparent` (https://www.w3.org/TR/trace-context/); "" = it has none."""
+        return str(self.headers.get("traceparent", ""))
+
+    def afterwards(self, act: Callable[[], None]) -> None:
+        """Runs something once the answer is sent; at once where nobody is answered."""
+        if self.after is None:
+            act()
+        else:
+            self.after(act)
 
     def remaining(self) -> float:
         """Seconds until the deadline; never negative."""

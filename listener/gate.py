@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import enum
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 from listener.errors import DeadlineExceeded, ListenerError, Overloaded, Unavailable
@@ -32,11 +33,16 @@ class Permit:
         Unavailable: the drain's time was.
     """
 
-    __slots__ = ("_cancelling", "_gate", "_refusal", "_task", "deadline")
+    __slots__ = ("_after", "_cancelling", "_gate", "_refusal", "_task", "deadline")
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
         self._refusal: ListenerError | None = None
+        self._after: list[Callable[[], None]] | None = None
+
+    def after(self, act: Callable[[], None]) -> None:
+        """Runs something once the answer is with the connection, which is right after the permit's return."""
+        self._after = [*(self._after or ()), act]
 
     def __enter__(self) -> float:
         task = asyncio.current_task(self._gate.loop)  # without it, asking for the loop is a system call
@@ -50,6 +56,10 @@ class Permit:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._gate.leave(self)
+        if self._after:
+            acts, self._after = self._after, None
+            for act in acts:
+                self._gate.loop.call_soon(act)
         refusal = self._refusal
         # another cancellation, of whoever waits for this task, goes on as one
         if refusal and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:

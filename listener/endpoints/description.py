@@ -17,7 +17,7 @@ from listener.errors import ListenerError
 
 if TYPE_CHECKING:  # these need numpy
     from listener.contract.served import Served
-    from listener.graph import Step
+    from listener.graph.step import Step
     from listener.tensors import ModelSpec
 
 

@@ -63,8 +63,8 @@ class Predict:
         Raises:
             ListenerError: as the answer shall say it.
         """
-        with self.gate.enter() as deadline:
-            context = Context(request_id, headers, NOTHING, NOTHING, deadline, *by_path)
+        with (permit := self.gate.enter()) as deadline:
+            context = Context(request_id, headers, NOTHING, NOTHING, deadline, *by_path, after=permit.after)
             body = await read()
             call = None if wanted.form is _BINARY else read_call(body, wanted.form, context)
             if call is None:

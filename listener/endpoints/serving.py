@@ -15,7 +15,7 @@ from listener.contract.compression import Unpacker
 from listener.errors import DeadlineExceeded
 
 if TYPE_CHECKING:
-    from listener.graph import Router
+    from listener.graph.router import Router
     from listener.readiness import Readiness
     from listener.triton.catalogue import Catalogue
     from listener.triton.relay import Relay

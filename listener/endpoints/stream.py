@@ -26,7 +26,7 @@ from listener.gate import Gate, Permit
 from listener.middleware import REQUEST_ID, REQUEST_ID_HEADER, refusal
 
 if TYPE_CHECKING:
-    from listener.graph import Step
+    from listener.graph.step import Step
     from listener.triton.relay import Relay
 
 #: Reads the request and gives what makes the pieces, while a permit is held.
@@ -129,7 +129,7 @@ class PredictStream:
 
     async def _source(self, request: web.Request, permit: Permit) -> AsyncGenerator[bytes, None]:
         serving, headers, chosen = self._loaded(), lowered(request), chosen_by_path(request)
-        context = Context(request[REQUEST_ID], headers, model=chosen.model, version=chosen.version)
+        context = Context(request[REQUEST_ID], headers, model=chosen.model, version=chosen.version, after=permit.after)
         form = media.wanted(headers).form
         body = await body_of(request)
         said = generate_form(body) if form is Form.JSON else None

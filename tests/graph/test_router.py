@@ -13,7 +13,8 @@ import pytest
 
 from listener.call import Call, Columns, Context, Numbers, Reply, Rows
 from listener.errors import BadRequest, HandlerFailed, InstanceError, ListenerError, Unavailable, UnknownModel
-from listener.graph import Router, Step
+from listener.graph.router import Router
+from listener.graph.step import Step
 from listener.handler import Handler
 from listener.pool import Pool
 from listener.tensors import ModelSpec, TensorSpec

@@ -1,0 +1,60 @@
+"""Parts of a request that take different ways, and their predictions in the order of its instances."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Hashable, Sequence
+from typing import TypeVar
+
+from listener.call import Call, Json, Reply
+from listener.errors import InstanceError
+from listener.graph.step import Node
+
+K = TypeVar("K", bound=Hashable)
+
+
+async def by_key(call: Call, keys: Sequence[K], node: Callable[[K], Node]) -> Reply:
+    """Sends the instances of each key together to that key's node, all nodes at once, and joins what they say.
+
+    Args:
+        call: the request.
+        keys: one for each instance.
+        node: of a key.
+
+    Raises:
+        ListenerError: as the node that fails first; the other ones are cancelled. An `InstanceError` has the place that
+            the instance has in `call`.
+    """
+    places: dict[K, list[int]] = {}
+    for index, key in enumerate(keys):
+        places.setdefault(key, []).append(index)
+    if len(places) == 1:
+        return await node(next(iter(places)))(call)
+    made: list[Json] = [None] * len(keys)
+
+    async def one(key: K, indices: list[int]) -> None:
+        for index, value in zip(indices, await part(call, indices, node(key)), strict=True):
+            made[index] = value
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for key, indices in places.items():
+                group.create_task(one(key, indices))
+    except BaseExceptionGroup as failures:  # the first one, which ended the others
+        raise failures.exceptions[0] from None
+    return Reply(made)
+
+
+async def part(call: Call, indices: Sequence[int], node: Node) -> Sequence[Json]:
+    """The predictions of some of a request's instances; raises as `by_key`."""
+    instances = call.instances
+    try:
+        reply = await node(call._replace(instances=[instances[index] for index in indices]))
+    except InstanceError as error:
+        raise error if error.index is None else error.at(indices[error.index]) from None
+    return each(reply)
+
+
+def each(reply: Reply) -> Sequence[Json]:
+    """The predictions one by one, those of an array as its rows."""
+    return reply.predictions if isinstance(reply.predictions, list) else list(reply.predictions)
