@@ -10,6 +10,7 @@ from functools import partial
 from listener import loader
 from listener.call import Json
 from listener.endpoints.serving import Serving
+from listener.graph.build import Builder
 from listener.graph.router import Router
 from listener.graph.step import Node, Step
 from listener.handler import Handler
@@ -46,22 +47,28 @@ async def build(settings: Settings, service: Service, stack: AsyncExitStack) -> 
     stack.callback(pool.close)
     # users' code is imported and loaded in a thread: it may take long, and health must answer meanwhile
     classes = await asyncio.to_thread(
-        lambda: {name: loader.handler_class(service, route) for name, route in service.routes.items()}
+        lambda: {name: loader.handler_class(service, route) for name, route in service.steps.items()}
     )
     catalogue = Catalogue(client, settings.coalesces, _models(service, classes))
     models = catalogue.routed
     for name in sorted(settings.not_coalesced - models.keys() - {"*"}):
         log.warning("LISTENER_NOT_COALESCED: no route of this service uses a model %r", name)
     handlers = await asyncio.to_thread(
-        lambda: {name: loader.load(service, service.routes[name], classes[name], models, pool) for name in classes}
+        lambda: {name: loader.load(service, service.steps[name], classes[name], models, pool) for name in classes}
     )
     for handler in handlers.values():
         stack.callback(_close, handler)
     relay = Relay(settings.triton_url, settings.triton_metrics_url)
     await relay.open()
     stack.push_async_callback(relay.close)
-    steps = {name: Step(name, handler, relay) for name, handler in handlers.items()}
-    router = Router(steps, service.default, catalogue, relay, pool)
+    steps = {name: Step(name, handler, relay, service.steps[name].version) for name, handler in handlers.items()}
+    builder = Builder(service.graphs, steps, catalogue, partial(loader.function, service), settings.timeout)
+    graphs = await asyncio.to_thread(builder.all)
+    for shadow in builder.shadows:
+        stack.push_async_callback(shadow.close)
+    routes = {name: steps[name] for name in service.routes}
+    chosen = {name: graphs[name] for name in service.choices if name in graphs}
+    router = Router(routes, service.default, catalogue, relay, pool, chosen)
     readiness = Readiness(client, catalogue, models, _examples(steps, handlers), settings.timeout)
     return Serving(router, readiness, catalogue, relay, partial(room, memory))
 
@@ -80,7 +87,7 @@ def _close(handler: Handler) -> None:
 
 
 def _models(service: Service, classes: dict[str, type[Handler]]) -> list[str]:
-    return sorted({loader.model_name(service.routes[name], handler) for name, handler in classes.items()})
+    return sorted({loader.model_name(service.steps[name], handler) for name, handler in classes.items()})
 
 
 def _examples(steps: dict[str, Step], handlers: dict[str, Handler]) -> dict[str, tuple[Node, Json]]:

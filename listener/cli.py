@@ -231,7 +231,7 @@ def _announce(configured: Settings) -> None:
     if service is None:  # what was fetched went in this moment, and so does everything else
         return
     url = configured.local_url(configured.predict_route)
-    served = ", ".join(service.routes) or f"every model of {configured.place or service.repository}"
+    served = ", ".join(service.choices) or f"every model of {configured.place or service.repository}"
     if not observe.for_people(configured.log_format, sys.stdout):
         logging.getLogger("listener").info("ready: serving %s on %s", served, url)
         return

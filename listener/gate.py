@@ -56,13 +56,15 @@ class Permit:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._gate.leave(self)
+        task = self._task
+        del self._task  # which may still lead here, by the context of its call: that is a cycle
         if self._after:
             acts, self._after = self._after, None
             for act in acts:
                 self._gate.loop.call_soon(act)
         refusal = self._refusal
         # another cancellation, of whoever waits for this task, goes on as one
-        if refusal and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+        if refusal and task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise refusal from None
 
     def renew(self) -> None:

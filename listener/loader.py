@@ -6,8 +6,9 @@ import importlib
 import inspect
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -45,6 +46,26 @@ def handler_class(service: Service, route: Route) -> type[Handler]:
     if not (inspect.isclass(found) and issubclass(found, Handler)):
         raise ConfigError(f"{place}: {route.handler!r} is not a subclass of listener.Handler")
     return found
+
+
+def function(service: Service, source: str) -> Callable[..., Any]:
+    """What `module.path:name` in the service's folder names.
+
+    Raises:
+        ConfigError: it cannot be imported, or is nothing to call.
+    """
+    module_name, _, name = source.partition(":")
+    _first_on_path(service.folder)
+    try:
+        found = getattr(importlib.import_module(module_name), name, None)
+    except (Exception, SystemExit) as error:
+        raise ConfigError(
+            f"{service.file}: {source!r} cannot be imported: {_explain(error, service.folder)}"
+        ) from error
+    if not callable(found):
+        raise ConfigError(f"{service.file}: {module_name!r} has no function {name!r}")
+    made: Callable[..., Any] = found
+    return made
 
 
 def model_name(route: Route, handler: type[Handler]) -> str:

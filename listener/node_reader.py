@@ -22,7 +22,6 @@ from listener.nodes import (
     Named,
     Node,
     Pass,
-    Python,
     Ref,
     Sequence_,
     Shadow,
@@ -36,15 +35,12 @@ from listener.sections import Section, is_null
 #: The word for a node that gives back what it got.
 PASS = "pass"
 _FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
-_OFFLOAD = ("thread", "process", "inline")
 _MERGES = ("object", "mean", "vote")
 
 
 def named(name: str, section: Section, choosable: bool) -> Named:
     """One entry of `routes` or of `nodes`."""
-    per_instance = section.one_of("errors", "per_instance") == "per_instance" if choosable else False
-    node = _mapping(section, at_top=True)
-    return Named(name, node, choosable, section.line, per_instance)
+    return Named(name, _mapping(section, at_top=True), choosable, section.line)
 
 
 def _node(value: yaml.Node | None, line: int, what: str, above: Section) -> Node:
@@ -96,7 +92,7 @@ def _mapping(section: Section, at_top: bool) -> Node:
 
 def _step(section: Section, needs_name: bool) -> Node:
     handler, model = section.text("handler", None), section.text("model", None)
-    version, offload = section.text("version", ""), section.one_of("offload", *_OFFLOAD)
+    version = section.text("version", "") or ""
     module, _, attribute = (handler or "m:C").partition(":")
     if not all(part.isidentifier() for part in [*module.split("."), attribute]):
         section.complain(f"{handler!r} is not of the form 'module.path:Class'", key="handler")
@@ -104,7 +100,7 @@ def _step(section: Section, needs_name: bool) -> Node:
         section.complain(f"'version' of {section.what} is {version!r}; it has to be a number", "version")
     if needs_name and handler is None and model is None:
         section.complain(f"{section.what} has no kind; known are handler, model, {', '.join(_KINDS)}")
-    return Step(handler, model or "", (version or "").lstrip("0"), offload, section.line)
+    return Step(handler, model or "", version.lstrip("0"), line=section.line)
 
 
 def _other(section: Section) -> Node:
@@ -213,10 +209,6 @@ def _cascade(section: Section) -> Node:
     return Cascade(nodes, below or 0.0, score)
 
 
-def _python(section: Section) -> Node:
-    return Python(_function(section, "graph"), section.line)
-
-
 _KINDS: Mapping[str, Callable[[Section], Node]] = {
     "node": _other,
     "sequence": _sequence,
@@ -226,7 +218,6 @@ _KINDS: Mapping[str, Callable[[Section], Node]] = {
     "fallback": _fallback,
     "shadow": _shadow,
     "cascade": _cascade,
-    "graph": _python,
 }
 
 

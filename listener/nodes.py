@@ -6,7 +6,7 @@ docs/reference/listener-yaml.md, "The graph".
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, TypeAlias, Union
 
 #: `module.path:name` in the service's folder, or what it would name.
@@ -38,14 +38,12 @@ class Step:
         handler: `module.path:Class`, or the class; None = the model as it is.
         model: in the repository; "" leaves it to the handler's `model`, or to the name of the route.
         version: of the model, digits; "" = Triton chooses.
-        offload: `thread`, `process` or `inline`; "" = as measured.
         line: in listener.yaml; 0 = it stands in no file.
     """
 
     handler: str | type | None = None
     model: str = ""
     version: str = ""
-    offload: str = ""
     line: int = 0
 
 
@@ -67,19 +65,6 @@ class Ref:
 @dataclass(frozen=True, slots=True)
 class Pass:
     """The instances are the predictions."""
-
-
-@dataclass(frozen=True, slots=True)
-class Python:
-    """A node composed in Python: what a function without arguments gives, or an object of these classes.
-
-    Attributes:
-        source: `module.path:name` in the service's folder.
-        line: in listener.yaml.
-    """
-
-    source: str
-    line: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +196,7 @@ class Limited:
 
 
 Node: TypeAlias = Union[  # noqa: UP007 - the names stand below their use
-    Step, Ref, Pass, Python, Sequence_, Switch, Split, Ensemble, Fallback, Shadow, Cascade, Limited
+    Step, Ref, Pass, Sequence_, Switch, Split, Ensemble, Fallback, Shadow, Cascade, Limited
 ]
 
 
@@ -224,14 +209,12 @@ class Named:
         node: what it is.
         choosable: whether requests can name it.
         line: in listener.yaml; 0 = it stands in no file.
-        per_instance: an instance that fails fails alone.
     """
 
     name: str
     node: Node = field(default_factory=Step)
     choosable: bool = True
     line: int = 0
-    per_instance: bool = False
 
 
 def children(node: Node) -> Iterator[tuple[str, Node]]:
@@ -246,6 +229,31 @@ def children(node: Node) -> Iterator[tuple[str, Node]]:
             yield each.name, value
 
 
+def rebuilt(node: Node, make: Callable[[str, Node], Node]) -> Node:
+    """The same node with others in place of those within it.
+
+    Args:
+        node: the node.
+        make: from the word for a place, as `children` has it, and the node there.
+    """
+
+    def other(where: str, value: Any) -> Any:
+        if isinstance(value, Arm | Then):
+            return replace(value, node=make(where, value.node))
+        return make(where, value) if isinstance(value, NODES) else value
+
+    made: dict[str, Any] = {}
+    for each in fields(node):
+        value = getattr(node, each.name)
+        if isinstance(value, Mapping):
+            made[each.name] = {name: other(f"{each.name}.{name}", item) for name, item in value.items()}
+        elif isinstance(value, list | tuple):
+            made[each.name] = tuple(other(f"{each.name}[{index}]", item) for index, item in enumerate(value))
+        elif isinstance(value, NODES):
+            made[each.name] = other(each.name, value)
+    return replace(node, **made)
+
+
 def within(node: Node) -> Iterator[Node]:
     """The node and all within it; references are not followed."""
     yield node
@@ -258,7 +266,7 @@ def _node(item: Any) -> Node:
     return made
 
 
-NODES = (Step, Ref, Pass, Python, Sequence_, Switch, Split, Ensemble, Fallback, Shadow, Cascade, Limited)
+NODES = (Step, Ref, Pass, Sequence_, Switch, Split, Ensemble, Fallback, Shadow, Cascade, Limited)
 
 
 def cycle(named: Mapping[str, Named]) -> list[str]:

@@ -6,10 +6,13 @@ The keys are documented in docs/reference/listener-yaml.md; a test holds the two
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from listener import node_reader
 from listener.errors import ConfigError
+from listener.node_reader import PASS
+from listener.nodes import Named, Node, Ref, Step, cycle, rebuilt
 from listener.sections import Section, compose
 
 FILE = "listener.yaml"
@@ -24,12 +27,14 @@ class Route:
         handler: `module.path:Class` inside the service folder, or None for the generic handler.
         model: the model in the repository; None leaves it to the handler's `model`, or to the route's own name.
         line: where it stands in listener.yaml; 0 when it stands in no file.
+        version: of the model, digits; "" = Triton chooses, or the request.
     """
 
     name: str
     handler: str | None = None
     model: str | None = None
     line: int = 0
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +45,28 @@ class Service:
         folder: absolute path of the folder.
         repository: absolute path of the Triton model repository.
         default: the route, or the model, of requests that name none; '' where nothing says it.
-        routes: by name; none = every model of the repository is served as it is.
+        routes: those of one handler or model, by name; without any, and without graphs, every model of the repository
+            is served as it is.
+        graphs: routes and nodes of several steps, by name. Their steps are references to routes and parts.
+        parts: steps that requests cannot choose, by name.
     """
 
     folder: Path
     repository: Path
     default: str
     routes: Mapping[str, Route]
+    graphs: Mapping[str, Named] = field(default_factory=dict)
+    parts: Mapping[str, Route] = field(default_factory=dict)
+
+    @property
+    def choices(self) -> list[str]:
+        """The names that requests can choose, in the order of the file."""
+        return [*self.routes, *(name for name, graph in self.graphs.items() if graph.choosable)]
+
+    @property
+    def steps(self) -> dict[str, Route]:
+        """Routes and parts."""
+        return {**self.routes, **self.parts}
 
     @property
     def file(self) -> Path:
@@ -90,28 +110,70 @@ def read(folder: Path, default: str = "") -> Service:
 def _service(top: Section, folder: Path, chosen: str) -> Service | None:
     repository = top.text("repository", "triton_repo")
     default = top.text("default", None)
-    routes = {name: _route(name, section) for name, section in top.sections("routes")}
+    named = _named(top)
     top.refuse_others()
+    if not top.mistakes and (found := cycle(named)):
+        place = named[found[0]].line
+        top.mistakes.append(f"{top.file}:{place}: the graph has a cycle: {' -> '.join(found)}")
     if top.mistakes:
         return None
+    routes, parts, graphs = _apart(named)
+    choices = [name for name, each in named.items() if each.choosable]
     default = chosen or default
-    if default is None and len(routes) > 1:
-        top.complain(f"'default' is missing; it chooses one of the routes {', '.join(routes)}")
+    if default is None and len(choices) > 1:
+        top.complain(f"'default' is missing; it chooses one of the routes {', '.join(choices)}")
     try:
         path = (folder / str(repository)).resolve()
     except ValueError:  # NUL, or what no file system can say
         top.complain(f"'repository' is {repository!r}, which is no path", key="repository")
         return None
-    default = default or next(iter(routes), "")
-    if routes and default not in routes:  # a model of that name, as it is
+    default = default or next(iter(choices), "")
+    if default in parts and not parts[default].line:
+        routes[default] = parts.pop(default)
+    elif choices and default not in choices and default not in named:  # a model of that name, as it is
         routes[default] = Route(default)
-    return Service(folder, path, default, routes)
+    return Service(folder, path, default, routes, graphs, parts)
 
 
-def _route(name: str, section: Section) -> Route:
-    route = Route(name, section.text("handler", None), section.text("model", None), section.line)
-    section.refuse_others()
-    module, _, attribute = (route.handler or "m:C").partition(":")
-    if not all(part.isidentifier() for part in [*module.split("."), attribute]):
-        section.complain(f"{route.handler!r} is not of the form 'module.path:Class'", key="handler")
-    return route
+def _named(top: Section) -> dict[str, Named]:
+    """Everything that has a name, routes first."""
+    found: dict[str, Named] = {}
+    for key in ("routes", "nodes"):
+        for name, section in top.sections(key):
+            if name in found:
+                section.complain(f"{name!r} is the name of a route already; two nodes cannot have one name")
+            if name == PASS:
+                section.complain(f"{PASS!r} is a node of its own and cannot be a name")
+            found[name] = node_reader.named(name, section, choosable=key == "routes")
+    return found
+
+
+def _apart(named: Mapping[str, Named]) -> tuple[dict[str, Route], dict[str, Route], dict[str, Named]]:
+    """Single steps that requests can choose, those that they cannot, and what combines them.
+
+    A step that stands within another node gets the name of its place; a reference to what has no name here is one to a
+    model of the repository.
+    """
+    routes: dict[str, Route] = {}
+    parts: dict[str, Route] = {}
+    graphs: dict[str, Named] = {}
+
+    def flat(node: Node, place: str) -> Node:
+        if isinstance(node, Step):
+            parts[place] = _route(place, node)
+            return Ref(place, line=node.line)
+        if isinstance(node, Ref) and node.name not in named:
+            parts.setdefault(node.name, Route(node.name, None, None, node.line))
+        return rebuilt(node, lambda where, child: flat(child, f"{place}.{where}"))
+
+    for name, each in named.items():
+        if isinstance(each.node, Step):
+            (routes if each.choosable else parts)[name] = replace(_route(name, each.node), line=each.line)
+        else:
+            graphs[name] = replace(each, node=flat(each.node, name))
+    return routes, parts, graphs
+
+
+def _route(name: str, step: Step) -> Route:
+    handler = step.handler if isinstance(step.handler, str) else None
+    return Route(name, handler, step.model or None, step.line, step.version)

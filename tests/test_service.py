@@ -20,6 +20,11 @@ def write(folder: Path, text: str | bytes) -> Path:
     return folder
 
 
+OF_A_NODE = (
+    "cascade, ensemble, fallback, handler, model, node, retry, sequence, shadow, split, switch, timeout, version"
+)
+
+
 def mistakes(folder: Path, text: str | bytes) -> list[str]:
     """The sentences, each without the file's path that it must start with."""
     file = write(folder, text) / "listener.yaml"
@@ -137,24 +142,24 @@ WRONG: dict[str, tuple[str, list[str]]] = {
     ),
     "unknown key, not guessed": (
         "routes: {a: }\n\nport: 80\n",
-        [":3: unknown key 'port' in the file; known are default, repository, routes"],
+        [":3: unknown key 'port' in the file; known are default, nodes, repository, routes"],
     ),
     "unknown key in a route": (
         "routes:\n  a:\n    handlr: x\n",
         [":3: unknown key 'handlr' in routes.a; did you mean 'handler'?"],
     ),
     "unknown key in a route, not guessed": (
-        "routes:\n  a:\n    timeout: 3\n",
-        [":3: unknown key 'timeout' in routes.a; known are handler, model"],
+        "routes:\n  a:\n    colour: 3\n",
+        [f":3: unknown key 'colour' in routes.a; known are {OF_A_NODE}"],
     ),
     "several unknown keys, in the order of the file": (
         "zeta: 1\nalpha: 2\nroutes:\n  a:\n    yps: 1\n    beta: 2\n    xi: 3\n",
         [
-            ":5: unknown key 'yps' in routes.a; known are handler, model",
-            ":6: unknown key 'beta' in routes.a; known are handler, model",
-            ":7: unknown key 'xi' in routes.a; known are handler, model",
-            ":1: unknown key 'zeta' in the file; known are default, repository, routes",
-            ":2: unknown key 'alpha' in the file; known are default, repository, routes",
+            f":5: unknown key 'yps' in routes.a; known are {OF_A_NODE}",
+            f":6: unknown key 'beta' in routes.a; known are {OF_A_NODE}",
+            f":7: unknown key 'xi' in routes.a; known are {OF_A_NODE}",
+            ":1: unknown key 'zeta' in the file; known are default, nodes, repository, routes",
+            ":2: unknown key 'alpha' in the file; known are default, nodes, repository, routes",
         ],
     ),
     "a key twice": (
@@ -193,10 +198,10 @@ WRONG: dict[str, tuple[str, list[str]]] = {
         "default: [x]\nroutes:\n  a:\n    handler: nope\n    modle: m\n  b: 5\nfoo: 1\n",
         [
             ":1: 'default' is not a piece of text",
-            ":5: unknown key 'modle' in routes.a; did you mean 'model'?",
             f":4: 'nope' {HANDLER}",
+            ":5: unknown key 'modle' in routes.a; did you mean 'model'?",
             ":6: routes.b is not a mapping of keys to values",
-            ":7: unknown key 'foo' in the file; known are default, repository, routes",
+            ":7: unknown key 'foo' in the file; known are default, nodes, repository, routes",
         ],
     ),
     "tabs": ("routes:\n\ta: {}\n", [":2: not YAML: found character '\\t' that cannot start any token"]),
@@ -277,7 +282,7 @@ def test_a_thousand_laughs_as_a_key_are_not_expanded_either(tmp_path: Path) -> N
 
 def test_a_file_that_contains_itself(tmp_path: Path) -> None:
     assert mistakes(tmp_path, "&all\nroutes: *all\n") == [
-        ":2: unknown key 'routes' in routes.routes; known are handler, model"
+        f":2: unknown key 'routes' in routes.routes; known are {OF_A_NODE}"
     ]
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
+from types import MappingProxyType
 from typing import Protocol
 
 from listener.call import Call, Context, Reply
 from listener.errors import BadRequest, ListenerError, UnknownModel
-from listener.graph.step import Step
+from listener.graph.step import Node, Step
 from listener.handler import Handler, Model
 from listener.pool import Pool
 from listener.triton.relay import Relay
+
+#: Every route is one step.
+NO_GRAPHS: Mapping[str, Node] = MappingProxyType({})
 
 
 class Models(Protocol):
@@ -34,10 +38,20 @@ class Router:
         models: those that no route names are served without a handler.
         relay: for their steps.
         pool: likewise.
+        graphs: routes of several steps.
     """
 
-    def __init__(self, steps: Mapping[str, Step], default: str, models: Models, relay: Relay, pool: Pool) -> None:
-        self.steps, self.default, self._usual = steps, default, steps.get(default)
+    def __init__(
+        self,
+        steps: Mapping[str, Step],
+        default: str,
+        models: Models,
+        relay: Relay,
+        pool: Pool,
+        graphs: Mapping[str, Node] = NO_GRAPHS,
+    ) -> None:
+        self.steps, self.graphs, self.default = steps, graphs, default
+        self._usual: Node | None = steps.get(default) or graphs.get(default)
         self._models, self._relay, self._pool = models, relay, pool
         self._unrouted: dict[str, tuple[Model, Step]] = {}
 
@@ -48,6 +62,11 @@ class Router:
         return self._usual(call)  # as most requests have it
 
     async def _chosen(self, call: Call) -> Reply:
+        name = _asked_for(call.context) or self._default()
+        if graph := self.graphs.get(name):
+            if _version(call.context):
+                raise _unknown(call.context, "version", f"route {name!r} has several steps, and no versions")
+            return await graph(call)
         step, call = await self.choose(call)
         return await step(call)
 
@@ -71,6 +90,8 @@ class Router:
         """The step of a route, or of a model that has none; raises as `choose` does."""
         if found := self.steps.get(name):
             return found
+        if name in self.graphs:
+            raise _unknown(context, "model", f"route {name[:100]!r} has several steps; it takes instances, at once")
         model = await self._models.find(name)
         if model is None:
             known = ", ".join(map(repr, self.names())) or "none"
@@ -85,7 +106,7 @@ class Router:
 
     def names(self) -> list[str]:
         """Everything that requests can choose: routes, and models beside them."""
-        return list(dict.fromkeys([*self.steps, *self._models.names()]))
+        return list(dict.fromkeys([*self.steps, *self.graphs, *self._models.names()]))
 
     def _default(self) -> str:
         if self.default:

@@ -25,6 +25,7 @@ class Step:
         name: of its route, or of the model that it serves without one.
         handler: a bound one.
         relay: to Triton, for models whose answers come in pieces.
+        version: of the model where a request asks for none, digits; "" = Triton chooses.
 
     Attributes:
         name: as above.
@@ -33,13 +34,16 @@ class Step:
         streams: its `predict` is an async generator.
     """
 
-    def __init__(self, name: str, handler: Handler, relay: Relay) -> None:
+    def __init__(self, name: str, handler: Handler, relay: Relay, version: str = "") -> None:
+        self.version = version
         self.name, self.model, self.handler, self._relay = name, handler.model, handler, relay
         self.streams = inspect.isasyncgenfunction(handler.predict)
         #: The model that may be decoupled; what a handler does with its models is its own business.
         self._generic = handler.models[handler.model] if type(handler) is Handler else None
 
     async def __call__(self, call: Call) -> Reply:
+        if self.version and not call.context.version:
+            call = call._replace(context=call.context._replace(version=self.version))
         if self.is_decoupled:
             return await decoupled.collect(self._relay, call, self.handler.spec)
         if not self.handler.reads_views:

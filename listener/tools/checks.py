@@ -104,7 +104,13 @@ def signatures(found: repository.ModelFolder, mistakes: list[str]) -> list[onnx_
 def _check_default(found: Service, specs: Specs | None) -> Iterator[str]:
     """Where no route has the name of the default, it is that of a model."""
     route = found.routes.get(found.default)
-    if found.default and (route is None or not route.line) and specs is not None and found.default not in specs:
+    if (
+        found.default
+        and found.default not in found.graphs
+        and (route is None or not route.line)
+        and specs is not None
+        and found.default not in specs
+    ):
         yield (
             f"{_place(found)}the default {found.default!r} is neither a route nor a model in {found.repository}; "
             f"{_hint(found.default, specs)}"
@@ -117,7 +123,7 @@ def _place(found: Service) -> str:
 
 
 def _check_routes(found: Service, specs: Specs | None) -> Iterator[str]:
-    for route in (route for route in found.routes.values() if route.line):
+    for route in (route for route in found.steps.values() if route.line):
         mistakes: list[str] = []
         handler = handler_checks.import_class(found, route, mistakes)
         name = route.model if handler is None else loader.model_name(route, handler)

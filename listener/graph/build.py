@@ -1,0 +1,117 @@
+"""From the description of a graph to the nodes that run it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from listener import nodes as described
+from listener.call import Call, Reply
+from listener.errors import Unavailable
+from listener.graph.cascade import Cascade
+from listener.graph.ensemble import Ensemble
+from listener.graph.fallback import Fallback
+from listener.graph.limits import Limits
+from listener.graph.sequence import Sequence_, passed
+from listener.graph.shadow import Shadow
+from listener.graph.split import Split
+from listener.graph.step import Node, Step
+from listener.graph.switch import Switch
+from listener.nodes import From, Function, Named
+
+#: Gives what `module.path:function` names.
+Import = Callable[[str], Callable[..., Any]]
+
+
+class Versions(Protocol):
+    """Which versions Triton has; `triton/catalogue.py`."""
+
+    async def has_version(self, name: str, version: str) -> bool: ...
+
+
+class Builder:
+    """Makes each named node once.
+
+    Args:
+        graphs: the descriptions, by name, without cycles.
+        steps: the leaves, by name.
+        versions: of the models.
+        function: imports one.
+        timeout: seconds for a mirrored request.
+
+    Attributes:
+        shadows: all that were made, to be closed.
+    """
+
+    def __init__(
+        self,
+        graphs: Mapping[str, Named],
+        steps: Mapping[str, Step],
+        versions: Versions,
+        function: Import,
+        timeout: float,
+    ) -> None:
+        self._graphs, self._steps, self._versions = graphs, steps, versions
+        self._import, self._timeout = function, timeout
+        self._made: dict[str, Node] = {}
+        self.shadows: list[Shadow] = []
+
+    def all(self) -> dict[str, Node]:
+        """Every graph, by name."""
+        return {name: self._named(name) for name in self._graphs}
+
+    def _named(self, name: str) -> Node:
+        if step := self._steps.get(name):
+            return step
+        if name not in self._made:
+            self._made[name] = self._node(self._graphs[name].node, name)
+        return self._made[name]
+
+    def _node(self, node: described.Node, name: str) -> Node:
+        inner = {where: self._node(child, f"{name}.{where}") for where, child in described.children(node)}
+        match node:
+            case described.Ref():
+                found = self._named(node.name)
+                return _Versioned(found, node.version, self._versions) if node.version else found
+            case described.Pass():
+                return passed
+            case described.Limited():
+                return Limits(name, inner["node"], node.timeout, node.retry)
+            case described.Sequence_():
+                return Sequence_([(inner[f"steps[{i}]"], step.input) for i, step in enumerate(node.steps)])
+            case described.Switch():
+                cases = {case: inner[f"cases.{case}"] for case in node.cases}
+                return Switch(name, self._source(node.on), cases, inner.get("otherwise"))
+            case described.Split():
+                weights = {arm: each.weight for arm, each in node.arms.items()}
+                return Split(name, weights, {arm: inner[f"arms.{arm}"] for arm in node.arms}, node.sticky)
+            case described.Ensemble():
+                members = {member: inner[f"members.{member}"] for member in node.members}
+                return Ensemble(name, members, self._function(node.merge), node.optional)
+            case described.Fallback():
+                return Fallback(name, list(inner.values()))
+            case described.Cascade():
+                return Cascade(name, list(inner.values()), node.below, self._function(node.score))
+            case described.Shadow():
+                made = Shadow(name, inner["node"], inner["mirror"], node.share, node.limit, node.compare, self._timeout)
+                self.shadows.append(made)
+                return made
+        raise TypeError(f"{name}: {type(node).__name__} cannot be built")
+
+    def _source(self, on: From) -> From:
+        return From("function", self._function(on.what)) if on.kind == "function" else on
+
+    def _function(self, given: Function) -> Function:
+        return self._import(given) if isinstance(given, str) and ":" in given else given
+
+
+class _Versioned:
+    """A step with one version of its model."""
+
+    def __init__(self, node: Node, version: str, versions: Versions) -> None:
+        self._node, self._version, self._versions = node, version, versions
+
+    async def __call__(self, call: Call) -> Reply:
+        if isinstance(self._node, Step) and not await self._versions.has_version(self._node.model, self._version):
+            raise Unavailable(f"model {self._node.model!r} has no version {self._version}")
+        return await self._node(call._replace(context=call.context._replace(version=self._version)))
