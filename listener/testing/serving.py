@@ -13,6 +13,8 @@ import aiohttp
 
 from listener import app, settings
 
+#: Seconds for the handlers' imports and their `load`; then for the models, which a fake has at once, and the warm-up.
+LOAD_WITHIN, READY_WITHIN = 60.0, 5.0
 #: Seconds between two looks.
 _PERIOD = 0.02
 
@@ -60,21 +62,16 @@ async def until_ready(url: str, timeout: float = 10.0) -> None:
     raise TimeoutError(f"not ready after {timeout} s: {answer}")
 
 
-async def prepared(listener: app.Listener, load_within: float = 60.0, ready_within: float = 5.0) -> None:
+async def prepared(listener: app.Listener) -> None:
     """Waits until a listener in this process is ready.
-
-    Args:
-        listener: which one.
-        load_within: seconds for the handlers' imports and their `load`.
-        ready_within: seconds after that for the models and the warm-up.
 
     Raises:
         ConfigError: the service cannot be loaded; with a sentence for each mistake.
         TimeoutError: something is still missing; with what it is.
     """
     ends: list[asyncio.Future[Any]] = [listener.loaded, listener.failure]
-    await asyncio.wait(ends, timeout=load_within, return_when=asyncio.FIRST_COMPLETED)
-    for _ in range(int(ready_within / _PERIOD)):
+    await asyncio.wait(ends, timeout=LOAD_WITHIN, return_when=asyncio.FIRST_COMPLETED)
+    for _ in range(int(READY_WITHIN / _PERIOD)):
         if listener.failure.done():
             raise listener.failure.result()
         if not listener.missing():

@@ -74,7 +74,7 @@ def _check_name(name: str) -> None:
     """It becomes the name of a folder, a module, a route and a model."""
     if not re.fullmatch("[A-Za-z][A-Za-z0-9_]*", name) or keyword.iskeyword(name):
         raise ConfigError(f"{name!r} cannot be the name of a module; take letters, digits and _, such as 'my_model'")
-    if name in sys.stdlib_module_names or name == "listener":
+    if name in sys.stdlib_module_names or name in ("listener", "test"):
         raise ConfigError(f"{name!r} is the name of a module of Python's or of the listener; choose another one")
 
 
