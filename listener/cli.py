@@ -1,4 +1,4 @@
-"""The command line: `listener up|serve|triton|health|predict|check|schema|settings`.
+"""The command line: `listener new|up|serve|triton|health|predict|check|schema|settings`.
 
 Options that are settings come from the table in `settings.py`, with its help text; each is an environment variable too.
 """
@@ -64,6 +64,19 @@ def cli() -> None:
 
     A service is a folder with listener.yaml, handlers/ and triton_repo/. `listener up` runs all of it here.
     """
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--in", "within", metavar="DIR", default=".", help="Where the folder is made; default: here.")
+def new(name: str, within: str) -> None:
+    """Make a small service that works, in a new folder NAME.
+
+    A handler, a model, their configuration and a test, to be changed into yours. Nothing that is there is overwritten.
+    """
+    from listener.tools import scaffold
+
+    click.echo(scaffold.next_steps(scaffold.make(name, Path(within))))
 
 
 @cli.command()

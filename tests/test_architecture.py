@@ -94,6 +94,7 @@ def name_of(file: Path) -> str:
 ALL = {name_of(file): ast.parse(file.read_text()) for file in sorted(ROOT.rglob("*.py"))}
 MODULES = {name: tree for name, tree in ALL.items() if not name.startswith(APART)}
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}
+TESTING = [name for name in MODULES if name.partition(".")[0] == "testing"]
 SERVING = [name for name in MODULES if name.partition(".")[0] in FLOOR]
 
 
@@ -189,7 +190,7 @@ def test_there_are_no_cycles() -> None:
 def test_the_command_line_alone_uses_the_tools_and_only_within_a_command() -> None:
     users = {
         (module, found.in_function)
-        for module in [*SERVING, "testing", "__init__"]
+        for module in [*SERVING, *TESTING, "__init__"]
         for found in imports(module)
         if found.target.partition(".")[0] == "tools"
     }
@@ -197,12 +198,19 @@ def test_the_command_line_alone_uses_the_tools_and_only_within_a_command() -> No
 
 
 def test_nothing_but_tools_uses_what_is_made_for_tests() -> None:
-    users = {module for module in MODULES for found in imports(module) if found.target == "testing"}
-    assert {user for user in users if not user.startswith("tools")} == set()
+    users = {module for module in MODULES for found in imports(module) if found.target in TESTING}
+    assert {user for user in users - set(TESTING) if not user.startswith("tools")} == set()
 
 
-def test_what_is_made_for_tests_stays_below_the_command_line() -> None:
-    assert [found for found in imports("testing") if floor(found.target) > TESTING_UP_TO] == []
+@pytest.mark.parametrize("module", TESTING)
+def test_what_is_made_for_tests_stays_below_the_command_line(module: str) -> None:
+    outside = [found for found in imports(module) if found.target not in TESTING]
+    assert [found for found in outside if floor(found.target) > TESTING_UP_TO] == []
+
+
+def test_the_fixtures_alone_need_pytest() -> None:
+    assert {module for module in MODULES if "pytest" in foreign(module)} == {"testing.fixtures"}
+    assert "testing.fixtures" not in {found.target for module in MODULES for found in imports(module)}
 
 
 def test_the_backends_know_nothing_of_the_package_and_the_package_nothing_of_them() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +35,26 @@ def test_the_yaml_is_a_service(tmp_path: Path) -> None:
     assert services.read(tmp_path).routes["digits"].handler == "handlers.digits:Digits"
 
 
-async def test_the_handler_with_two_hooks_and_its_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "hooks"
+def make_sentiment(folder: Path) -> Path:
     folder.mkdir()
     make_service(folder, block("python", "Says how friendly"), "routes:\n  s: {{handler: '{module}:Sentiment'}}\n")
-    monkeypatch.syspath_prepend(str(folder))
     (folder / "words.txt").write_text("what a lovely day")
+    return folder
+
+
+def test_the_tests_of_the_handler_with_two_hooks(tmp_path: Path) -> None:
+    folder = make_sentiment(tmp_path / "tested")
+    (folder / "conftest.py").write_text(block("python", "pytest_plugins"))
+    (folder / "test_it.py").write_text(block("python", "def test_known_words_count"))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:asyncio", "-p", "no:cacheprovider", "-W", "error"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout
+    assert "2 passed" in done.stdout
+
+
+async def test_the_handler_with_two_hooks_on_a_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_sentiment(tmp_path / "hooks")
+    monkeypatch.syspath_prepend(str(folder))
     names: dict[str, Any] = {}
     exec(block("python", "async def ask"), names)
     assert await names["ask"](folder, ["a lovely thing", "what a"]) == [{"friendly": 2.0}, {"friendly": 2.0}]

@@ -1,27 +1,23 @@
-"""For tests of handlers and of services: a Triton that is none, and a listener with production's flags in front of it.
+"""A Triton that is none: it answers the few endpoints that the listener calls or hands on, over a real loopback port.
 
-`FakeTriton` answers the few endpoints that the listener calls or hands on, over a real loopback port, with functions of
-yours as models. It is for your own logic; what Triton itself does is tested against Triton.
+Its models are functions of yours. It is for your own logic; what Triton itself does is tested against Triton.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import aiohttp
 import numpy as np
 import orjson
 from aiohttp import web
 from numpy.typing import NDArray
 from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor
 
-from listener import app, bf16, settings
+from listener import bf16
 from listener.tensors import NUMPY, PAD
 
 Tensors = dict[str, NDArray[Any]]
@@ -238,42 +234,6 @@ class FakeTriton:
         if model is not None and (version is None or version in model.versions):
             return model
         raise web.HTTPNotFound(**_as_error(f"Request for unknown model: {name!r} is not found"))
-
-
-@contextlib.asynccontextmanager
-async def listening(service: Path, triton_url: str, **overrides: Any) -> AsyncIterator[str]:
-    """A listener with production's flags, in this process, on a free loopback port.
-
-    Args:
-        service: the folder with listener.yaml.
-        triton_url: of a FakeTriton or a Triton.
-        **overrides: settings by field name, such as `max_body=1024`.
-
-    Gives:
-        Its base URL. The service loads behind it: `await until_ready(url)`.
-    """
-    given = {"service": service, "triton_url": triton_url, "host": "127.0.0.1", **overrides}
-    listener = app.Listener(settings.read({}, **given))
-    listening = socket.create_server(("127.0.0.1", 0))
-    async with app.serving(listener, listening):
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-
-
-async def until_ready(url: str, timeout: float = 10.0) -> None:
-    """Waits for 200 on /health.
-
-    Raises:
-        TimeoutError: with the last answer, if that takes longer than `timeout` seconds.
-    """
-    answer = ""
-    async with aiohttp.ClientSession() as session:
-        for _ in range(int(timeout / 0.05)):
-            async with session.get(f"{url}/health") as response:
-                answer = await response.text()
-                if response.status == 200:
-                    return
-            await asyncio.sleep(0.05)
-    raise TimeoutError(f"not ready after {timeout} s: {answer}")
 
 
 @contextlib.asynccontextmanager
