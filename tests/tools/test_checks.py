@@ -116,7 +116,6 @@ def test_a_route_in_an_empty_repository(tiny: Tiny) -> None:
         ("class H(Handler):\n def postprocess(self, *, a): pass", "H.postprocess: has to take (self, outputs)"),
         ("class H(Handler):\n preprocess = None", "H.preprocess: has to take (self, instance)"),
         ("class H(Handler):\n async def predict(self): pass", "H.predict: has to take (self, call)"),
-        ("class H(Handler):\n def predict(self, call): pass", "H.predict: has to be async def"),
         ("class H(Handler):\n def load(self): pass", "H.load: has to take (self, artifacts)"),
         ("class H(Handler):\n def __init__(self, size): pass", "H.__init__: may take no arguments"),
     ],
