@@ -193,12 +193,15 @@ class _Process:
         self.unwanted = True
         if self._process:
             self._process.kill()
+            _in_thread(self._process.wait)  # or else it would stay as a zombie
 
     def hang_up(self) -> None:
         """Lets it end by itself."""
         if self._connection:
             self._connection.close()
             self._connection = None
+        if self._process:
+            _in_thread(self._process.wait)
 
     def _answer(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         process, connection = self._process, self._connection

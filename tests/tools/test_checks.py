@@ -189,6 +189,26 @@ def test_an_example_that_does_not_fit(
     assert f"{tiny.yaml}:2: routes.tiny.handler: {sentence}" in checks.run(tiny.folder)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "def predict(self, call): pass",
+        "async def load(self, artifacts): pass",
+        "async def close(self): pass",
+        "offload = 'process'",
+    ],
+)
+def test_each_form_of_a_handler_is_accepted(tiny: Tiny, body: str) -> None:
+    tiny.handler(f"class H(Handler):\n model = 'tiny'\n {body}")
+    assert checks.run(tiny.folder) == []
+
+
+def test_an_async_close_that_fails(tiny: Tiny) -> None:
+    tiny.handler("class H(Handler):\n model = 'tiny'\n async def close(self): 1 / 0")
+    (mistake,) = checks.run(tiny.folder)
+    assert "fails with ZeroDivisionError" in mistake
+
+
 def test_an_example_of_the_generic_preprocess(tiny: Tiny) -> None:
     tiny.handler("class H(Handler):\n model = 'tiny'\n example = [1, 2, 3]")
     (mistake,) = checks.run(tiny.folder)
