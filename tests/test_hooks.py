@@ -343,9 +343,10 @@ async def test_a_process_that_died_idle_is_replaced_unnoticed(tmp_path: Path) ->
 
 
 def is_there(pid: int) -> bool:
-    """Whether a process lives; a zombie does not."""
+    """Whether a process lives, or one of its threads; a zombie does not."""
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        stats = [task / "stat" for task in Path(f"/proc/{pid}/task").iterdir()]
+        return len(stats) > 1 or stats[0].read_text().rpartition(")")[2].split()[0] not in "ZX"
     return False
 
 
