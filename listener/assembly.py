@@ -43,7 +43,7 @@ async def build(settings: Settings, service: Service, stack: AsyncExitStack) -> 
     client = TritonClient(settings.triton_url, memory, settings.busy_wait)
     await client.open()
     stack.push_async_callback(client.close)
-    pool = Pool(settings.threads)
+    pool = Pool(settings.thread_count, settings.process_count)
     stack.callback(pool.close)
     # users' code is imported and loaded in a thread: it may take long, and health must answer meanwhile
     classes = await asyncio.to_thread(
@@ -53,11 +53,10 @@ async def build(settings: Settings, service: Service, stack: AsyncExitStack) -> 
     models = catalogue.routed
     for name in sorted(settings.not_coalesced - models.keys() - {"*"}):
         log.warning("LISTENER_NOT_COALESCED: no route of this service uses a model %r", name)
-    handlers = await asyncio.to_thread(
-        lambda: {name: loader.load(service, service.steps[name], classes[name], models, pool) for name in classes}
-    )
-    for handler in handlers.values():
-        stack.callback(_close, handler)
+    handlers: dict[str, Handler] = {}
+    for name, route in service.steps.items():
+        handlers[name] = await loader.load(service, route, classes[name], models, pool, route.offload)
+        stack.push_async_callback(loader.close, handlers[name])
     relay = Relay(settings.triton_url, settings.triton_metrics_url)
     await relay.open()
     stack.push_async_callback(relay.close)
@@ -76,14 +75,6 @@ async def build(settings: Settings, service: Service, stack: AsyncExitStack) -> 
 def _memory(settings: Settings) -> SharedMemory | None:
     """Shared memory with a Triton on this machine."""
     return SharedMemory(default_size(workers=settings.worker_count)) if settings.triton_is_here else None
-
-
-def _close(handler: Handler) -> None:
-    """One handler's failure must not keep the others from closing."""
-    try:
-        handler.close()
-    except Exception:
-        log.exception("%s failed in close", type(handler).__name__)
 
 
 def _models(service: Service, classes: dict[str, type[Handler]]) -> list[str]:

@@ -33,6 +33,7 @@ _SERVING = (
     "artifacts",
     "workers",
     "threads",
+    "processes",
     "max_body",
     "compress_from",
     "max_requests",

@@ -14,7 +14,7 @@ _BUCKET = re.compile(r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](/.*)?", re.DOTALL
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 #: How the platform writes a variable in `args` and `env`; one that it does not know stays as it is.
 _REFERENCE = re.compile(r"\$\([A-Za-z_]\w*\)")
-#: As many workers as suit the CPUs.
+#: As many as suit the CPUs.
 AUTO: Literal["auto"] = "auto"
 
 
@@ -31,7 +31,7 @@ def integer(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
-def workers(text: str) -> int | Literal["auto"]:
+def count(text: str) -> int | Literal["auto"]:
     if text.lower() == AUTO:
         return AUTO
     try:

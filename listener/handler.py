@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from listener import batches
+from listener.apart import Apart, Recipe
 from listener.batches import Batch
 from listener.call import Arrays, Call, Columns, Json, Reply, Rows
 from listener.errors import BadRequest, InstanceError, ListenerError
-from listener.hooks import Hook, failed
+from listener.hooks import PLACES, Hook, Pace, failed, in_thread, is_plain
 from listener.pool import Pool
 from listener.predictions import prediction, predictions, top_k
 from listener.rows import from_instances, plain_output, rows_of
@@ -51,8 +52,8 @@ class Model(Protocol):
 class Handler:
     """Base class of handlers. Without any override it serves a model as it is: JSON in, JSON out.
 
-    Override what differs. Each hook may be `def` (runs in a thread) or `async def` (runs on the event loop), and may
-    take the request's `Context` as a second argument.
+    Override what differs. Each hook may be `async def` (runs on the event loop) or `def` (runs there as well while it
+    proves to take microseconds, else in a thread), and may take the request's `Context` as a second argument.
 
     Attributes:
         model: name of the model in the repository; listener.yaml's `model` overrides it.
@@ -61,6 +62,8 @@ class Handler:
         instance_schema: what an instance is, as callers send it: a schema of OpenAPI 3.0, for /openapi.json and
             `listener schema`. It checks nothing. None = not told.
         prediction_schema: what a prediction is, likewise.
+        offload: where `def` hooks run: "thread", "process", "inline" (on the event loop), or "" as above;
+            listener.yaml's `offload` overrides it.
         models: every routed model by name.
     """
 
@@ -68,17 +71,20 @@ class Handler:
     example: Json = None
     instance_schema: Mapping[str, Any] | None = None
     prediction_schema: Mapping[str, Any] | None = None
+    offload: str = ""
     models: Mapping[str, Model]
     _name: str
     _pool: Pool
     _preprocess: Hook
     _postprocess: Hook
+    _before_pace: Pace
+    _after_pace: Pace
 
-    def load(self, artifacts: Path) -> None:
-        """Runs once per worker before the first request; `artifacts` is the folder of the service."""
+    def load(self, artifacts: Path) -> Any:
+        """Runs once per worker before the first request; `artifacts` is the folder of the service. May be async def."""
 
-    def close(self) -> None:
-        """Runs once per worker after the last request."""
+    def close(self) -> Any:
+        """Runs once per worker after the last request. May be async def."""
 
     def preprocess(self, *instance: Any) -> Any:
         """One instance -> named arrays without batch dimension, in the model's dtypes.
@@ -158,7 +164,8 @@ class Handler:
         instances, context = call.plain().instances, call.context
         try:
             if self._preprocess.is_default:
-                return await self._pool.run(lambda: batches.of_json(instances, spec))
+                work = partial(batches.of_json, instances, spec)
+                return await self._before_pace.run(work, len(instances), self._pool)
             arrays = await self._preprocess.each(instances, context, self._pool)
             for index, given in enumerate(arrays):
                 if not isinstance(given, Mapping):
@@ -177,12 +184,21 @@ class Handler:
     ) -> list[Json]:
         """The predictions out of the answers to each batch."""
         if self._postprocess.is_default:
-            made = await self._pool.run(partial(_predictions, answers, spec, classes > 0))
+            work = partial(_predictions, answers, spec, classes > 0)
+            made = await self._after_pace.run(work, len(call.instances), self._pool)
             return batches.in_order(found, made)
         rows = batches.in_order(found, [rows_of(parts, spec) for parts in answers])
         return await self._postprocess.each(rows, call.context, self._pool)
 
-    def bind(self, name: str, model: str, models: Mapping[str, Model], pool: Pool) -> None:
+    def bind(
+        self,
+        name: str,
+        model: str,
+        models: Mapping[str, Model],
+        pool: Pool,
+        offload: str = "",
+        recipe: Recipe | None = None,
+    ) -> None:
         """Hands the handler its collaborators. Called by the listener, or by a test.
 
         Args:
@@ -190,10 +206,24 @@ class Handler:
             model: the model that `predict` calls.
             models: every model that the handler may call.
             pool: threads for its plain `def` hooks.
+            offload: where they run, if not where the handler itself says.
+            recipe: makes the handler once more in another process; `process` needs it.
+
+        Raises:
+            ValueError: `offload` is no such place, or there is no recipe.
         """
         self._name, self.model, self.models, self._pool = name, model, models, pool
-        self._preprocess = Hook(name, "preprocess", self.preprocess, Handler.preprocess)
-        self._postprocess = Hook(name, "postprocess", self.postprocess, Handler.postprocess)
+        place = self.offload = offload or self.offload
+        if place not in PLACES:
+            raise ValueError(f"offload is {place!r}; it has to be thread, process or inline")
+        if place == "process" and recipe is None:
+            raise ValueError("offload is 'process', which takes a handler of a service")
+        apart = Apart(recipe, models, pool.processes) if place == "process" and recipe else None
+        self._preprocess = Hook(name, "preprocess", self.preprocess, Handler.preprocess, place, apart)
+        self._postprocess = Hook(name, "postprocess", self.postprocess, Handler.postprocess, place, apart)
+        self._before_pace, self._after_pace = Pace(f"reading for {name!r}"), Pace(f"predictions of {name!r}")
+        if is_plain(self.predict):
+            self.__dict__["predict"] = in_thread(self.predict, pool)
 
 
 def _predictions(answers: Sequence[Sequence[Arrays]], spec: ModelSpec, classes: bool) -> list[list[Json]]:

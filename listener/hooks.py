@@ -3,37 +3,132 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 import logging
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
-from listener.call import Context
+from listener.apart import Apart, Failed
+from listener.call import Call, Context, Reply
 from listener.errors import HandlerFailed, InstanceError, ListenerError
+from listener.offload import CannotTravel, Died
 from listener.pool import Pool
 from listener.tensors import TensorError
 
 log = logging.getLogger("listener.handler")
+T = TypeVar("T")
+
+#: Where plain hooks may be told to run; "" = on the loop while they prove short, else in threads.
+PLACES = ("", "thread", "process", "inline")
+
+#: Seconds of work below which the hand-over to a thread would cost more than it spares the loop.
+_SHORT = 0.0003
+#: Seconds on the loop after which a hook is not trusted any more.
+_MUCH_TOO_LONG = 0.005
+#: Of a new measurement in the estimate. After nine calls a cold first one counts for less than 0.2 %.
+_WEIGHT = 0.5
+
+
+class Pace:
+    """Where work of one kind runs: in threads, or on the loop while it has proved short.
+
+    Args:
+        name: for the log.
+        place: one of `PLACES` but `process`.
+        clock: seconds; another one in tests.
+    """
+
+    def __init__(self, name: str, place: str = "", clock: Callable[[], float] = time.perf_counter) -> None:
+        self._name, self._place, self._clock = name, place, clock
+        self._seconds: float | None = None  # for one item; unknown before the first call
+
+    def is_short(self, items: int) -> bool:
+        """Whether a call with so many items may hold the loop."""
+        if self._place:
+            return self._place == "inline"
+        return self._seconds is not None and self._seconds * items < _SHORT
+
+    async def run(self, function: Callable[[], T], items: int, pool: Pool) -> T:
+        """The function's result, or what it raised. It sees this task's context variables and cannot change them.
+
+        Args:
+            function: the work.
+            items: how many it is for.
+            pool: the threads.
+        """
+        if not self.is_short(items):
+            return await pool.run(lambda: self._measured(function, items))
+        start = self._clock()
+        try:
+            return contextvars.copy_context().run(self._measured, function, items)
+        finally:
+            if not self._place and (took := self._clock() - start) > _MUCH_TOO_LONG:
+                self._place = "thread"
+                log.info("%s took %.1f ms on the event loop; from now on it runs in threads", self._name, took * 1e3)
+
+    def _measured(self, function: Callable[[], T], items: int) -> T:
+        start = self._clock()
+        try:
+            return function()
+        finally:
+            each = (self._clock() - start) / max(1, items)
+            known = self._seconds
+            self._seconds = each if known is None else known + _WEIGHT * (each - known)
 
 
 class Hook:
     """One of a handler's hooks, applied to every item of a request.
 
+    Args:
+        route: the handler's, for messages.
+        name: of the hook.
+        function: the hook.
+        default: what it is if the handler has not overridden it.
+        place: one of `PLACES`, for a plain hook.
+        apart: the processes, where that is `process`.
+
     Attributes:
         is_default: the handler has not overridden it.
     """
 
-    def __init__(self, route: str, name: str, function: Callable[..., Any], default: Callable[..., Any]) -> None:
-        self._route, self._name = route, name
+    def __init__(
+        self,
+        route: str,
+        name: str,
+        function: Callable[..., Any],
+        default: Callable[..., Any],
+        place: str = "",
+        apart: Apart | None = None,
+    ) -> None:
+        self._route, self._name, self._apart = route, name, apart
+        self._pace = Pace(f"{name} of {route!r}", "thread" if place == "process" else place)
         self.is_default = getattr(function, "__func__", None) is default
         self._is_async = inspect.iscoroutinefunction(function)
-        self._function = function if takes_context(function) else _without_context(function)
+        self._function = with_context(function)
 
     async def each(self, items: Sequence[Any], context: Context, pool: Pool) -> list[Any]:
-        """Results in order. A plain hook gets one thread for the whole request, so that a batch costs one hand-over."""
+        """Results in order. A plain hook gets all items of a request at once, so that a batch costs one hand-over."""
         if self._is_async:
             return list(await together([self._awaited(i, item, context) for i, item in enumerate(items)]))
-        return await pool.run(lambda: [self._called(i, item, context) for i, item in enumerate(items)])
+        if self._apart:
+            return await self._each_apart(self._apart, items, context)
+        return await self._pace.run(
+            lambda: [self._called(i, item, context) for i, item in enumerate(items)], len(items), pool
+        )
+
+    async def _each_apart(self, apart: Apart, items: Sequence[Any], context: Context) -> list[Any]:
+        try:
+            results = await apart.each(self._name, items, context)
+        except (Exception, SystemExit) as error:
+            if isinstance(error, CannotTravel | Died):
+                error.add_note("it ran in another process, because of `offload: process`")
+            raise failed(self._route, self._name, error, context) from error
+        if isinstance(results, Failed):
+            raise self._blame(results.error, results.at, context) from results.error
+        return results
 
     def _called(self, index: int, item: Any, context: Context) -> Any:
         try:
@@ -59,6 +154,32 @@ class Hook:
         return error if isinstance(error, ListenerError) else failed(self._route, self._name, error, context, index)
 
 
+def is_plain(function: Callable[..., Any]) -> bool:
+    """Whether it is a plain `def`: neither a coroutine function, nor an async generator, nor a wrapper of one."""
+    kinds = (inspect.iscoroutinefunction, inspect.isasyncgenfunction)
+    return not any(kind(each) for each in (function, inspect.unwrap(function)) for kind in kinds)
+
+
+def in_thread(predict: Callable[[Call], Any], pool: Pool) -> Callable[[Call], Awaitable[Reply]]:
+    """A plain `predict` as if it were `async def`: it runs in a thread."""
+
+    async def run(call: Call) -> Reply:
+        made: Any = await pool.run(partial(_guarded, predict, call))
+        reply: Reply = await made if inspect.isawaitable(made) else made
+        return reply
+
+    return run
+
+
+def _guarded(function: Callable[[Call], Any], call: Call) -> Any:
+    try:
+        return function(call)
+    except (Exception, SystemExit):
+        raise
+    except BaseException as error:  # KeyboardInterrupt would end the loop, and the worker with it
+        raise RuntimeError(f"it raised {error!r}") from error
+
+
 def is_cancelled() -> bool:
     """Whether it is this task that is being cancelled, and not something that a handler waited for."""
     task = asyncio.current_task()
@@ -81,8 +202,9 @@ def takes_context(function: Callable[..., Any]) -> bool:
     return any(p.default is p.empty or p.name == "context" for p in second)
 
 
-def _without_context(function: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda item, _context: function(item)
+def with_context(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The hook as a function of item and context, whether it wants the context or not."""
+    return function if takes_context(function) else lambda item, _context: function(item)
 
 
 def failed(route: str, hook: str, error: BaseException, context: Context, index: int | None = None) -> HandlerFailed:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import atexit
 import importlib
 import inspect
+import logging
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +18,11 @@ import orjson
 
 from listener.errors import ConfigError, one_line
 from listener.handler import Handler, Model
+from listener.hooks import with_context
 from listener.pool import Pool
 from listener.service import Route, Service
+
+log = logging.getLogger("listener.app")
 
 
 def handler_class(service: Service, route: Route) -> type[Handler]:
@@ -73,27 +80,94 @@ def model_name(route: Route, handler: type[Handler]) -> str:
     return route.model or handler.model or route.name
 
 
-def load(service: Service, route: Route, handler: type[Handler], models: Mapping[str, Model], pool: Pool) -> Handler:
-    """Makes, binds and loads one handler.
+@dataclass(frozen=True)
+class Recipe:
+    """Makes a route's handler in another process.
+
+    Attributes:
+        service: the service.
+        route: the handler's; it names one.
+    """
+
+    service: Service
+    route: Route
+
+    @property
+    def key(self) -> str:
+        return f"{self.service.folder}:{self.route.name}"
+
+    def make(self, models: Mapping[str, Model]) -> Mapping[str, Callable[..., Any]]:
+        """The hooks of the handler, which is loaded; its `close` is called when the process ends by itself."""
+        made = handler_class(self.service, self.route)()
+        made.bind(self.route.name, model_name(self.route, type(made)), models, Pool(1), "inline")
+        _finished(made.load, self.service.folder)
+        atexit.register(_finished, made.close)
+        return {name: with_context(getattr(made, name)) for name in ("preprocess", "postprocess")}
+
+
+async def load(
+    service: Service,
+    route: Route,
+    handler: type[Handler],
+    models: Mapping[str, Model],
+    pool: Pool,
+    offload: str = "",
+) -> Handler:
+    """Makes, binds and loads one handler. Its own code runs in a thread, but for an `async def load`.
+
+    Args:
+        service: the service.
+        route: the handler's.
+        handler: its class.
+        models: those that it may call.
+        pool: threads, and processes, for its plain hooks.
+        offload: where those run; "" = as the handler has it.
 
     Raises:
         ConfigError: its constructor or `load` failed.
     """
     try:
-        made = handler()
-        for name in ("load", "close"):
-            if inspect.iscoroutinefunction(getattr(made, name)):
-                raise TypeError(f"{name} is async def; it has to be a plain def")
-        for name in ("instance_schema", "prediction_schema"):
-            _check_schema(name, getattr(made, name))
-        made.bind(route.name, model_name(route, handler), models, pool)
-        made.load(service.folder)
+        made = await asyncio.to_thread(_made, service, route, handler, models, pool, offload)
+        if inspect.iscoroutinefunction(made.load):
+            await made.load(service.folder)
+        else:
+            await asyncio.to_thread(made.load, service.folder)
     except (Exception, SystemExit) as error:
         raise ConfigError(
             f"{service.file}:{route.line}: the handler of {route.name!r} cannot be loaded: "
             f"{_explain(error, service.folder)}"
         ) from error
     return made
+
+
+async def close(handler: Handler) -> None:
+    """Calls a handler's `close`, a plain one in a thread. A failure is logged: it must not keep others from closing."""
+    try:
+        if inspect.iscoroutinefunction(handler.close):
+            await handler.close()
+        else:
+            await asyncio.to_thread(handler.close)
+    except (Exception, SystemExit):
+        log.exception("%s failed in close", type(handler).__name__)
+
+
+def _made(
+    service: Service, route: Route, handler: type[Handler], models: Mapping[str, Model], pool: Pool, offload: str
+) -> Handler:
+    made = handler()
+    for name in ("instance_schema", "prediction_schema"):
+        _check_schema(name, getattr(made, name))
+    recipe = Recipe(service, route) if route.handler else None
+    made.bind(route.name, model_name(route, handler), models, pool, offload, recipe)
+    return made
+
+
+def _finished(function: Callable[..., Any], *args: Any) -> None:
+    """Calls it where there is no event loop; it may be `async def`."""
+    if inspect.iscoroutinefunction(function):
+        asyncio.run(function(*args))
+    else:
+        function(*args)
 
 
 def _check_schema(name: str, schema: object) -> None:

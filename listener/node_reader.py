@@ -92,7 +92,7 @@ def _mapping(section: Section, at_top: bool) -> Node:
 
 def _step(section: Section, needs_name: bool) -> Node:
     handler, model = section.text("handler", None), section.text("model", None)
-    version = section.text("version", "") or ""
+    version, offload = section.text("version", "") or "", section.one_of("offload", "thread", "process", "inline")
     module, _, attribute = (handler or "m:C").partition(":")
     if not all(part.isidentifier() for part in [*module.split("."), attribute]):
         section.complain(f"{handler!r} is not of the form 'module.path:Class'", key="handler")
@@ -100,7 +100,7 @@ def _step(section: Section, needs_name: bool) -> Node:
         section.complain(f"'version' of {section.what} is {version!r}; it has to be a number", "version")
     if needs_name and handler is None and model is None:
         section.complain(f"{section.what} has no kind; known are handler, model, {', '.join(_KINDS)}")
-    return Step(handler, model or "", version.lstrip("0"), line=section.line)
+    return Step(handler, model or "", version.lstrip("0"), section.line, offload)
 
 
 def _other(section: Section) -> Node:

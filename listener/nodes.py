@@ -39,12 +39,14 @@ class Step:
         model: in the repository; "" leaves it to the handler's `model`, or to the name of the route.
         version: of the model, digits; "" = Triton chooses.
         line: in listener.yaml; 0 = it stands in no file.
+        offload: `thread`, `process` or `inline`; "" leaves it to the handler.
     """
 
     handler: str | type | None = None
     model: str = ""
     version: str = ""
     line: int = 0
+    offload: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ class Route:
         model: the model in the repository; None leaves it to the handler's `model`, or to the route's own name.
         line: where it stands in listener.yaml; 0 when it stands in no file.
         version: of the model, digits; "" = Triton chooses, or the request.
+        offload: where plain hooks run: `thread`, `process` or `inline`; "" leaves it to the handler.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Route:
     model: str | None = None
     line: int = 0
     version: str = ""
+    offload: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,4 +178,4 @@ def _apart(named: Mapping[str, Named]) -> tuple[dict[str, Route], dict[str, Rout
 
 def _route(name: str, step: Step) -> Route:
     handler = step.handler if isinstance(step.handler, str) else None
-    return Route(name, handler, step.model or None, step.line, step.version)
+    return Route(name, handler, step.model or None, step.line, step.version, step.offload)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-from listener import forms
+from listener import cpus, forms
 from listener.errors import ConfigError
 from listener.forms import MIB
 
@@ -95,11 +95,20 @@ class Settings:
     workers: int | Literal["auto"] = _setting(
         "LISTENER_WORKERS",
         1,
-        forms.workers,
+        forms.count,
         "Worker processes that share the port; auto: one for every 4 CPUs, at least one.",
     )
-    threads: int = _setting(
-        "LISTENER_THREADS", 2, forms.integer(1, 256), "Threads per worker for hooks of handlers that are plain `def`."
+    threads: int | Literal["auto"] = _setting(
+        "LISTENER_THREADS",
+        forms.AUTO,
+        forms.count,
+        "Threads per worker for hooks of handlers that are plain `def`; auto: as many as CPUs, at least two.",
+    )
+    processes: int | Literal["auto"] = _setting(
+        "LISTENER_PROCESSES",
+        forms.AUTO,
+        forms.count,
+        "Processes per worker for hooks with `offload: process`; auto: each worker's share of the CPUs, at least one.",
     )
     max_body: int = _setting(
         "LISTENER_MAX_BODY",
@@ -173,6 +182,18 @@ class Settings:
     def worker_count(self) -> int:
         """Processes that serve. The parent makes a number of `auto`; where there is no parent, there is but one."""
         return 1 if self.workers == "auto" else self.workers
+
+    @property
+    def thread_count(self) -> int:
+        """Threads of each worker for plain hooks; at least two, so that one that waits does not keep the others."""
+        return max(2, min(int(cpus.available().number), 256)) if self.threads == "auto" else self.threads
+
+    @property
+    def process_count(self) -> int:
+        """Processes of each worker for hooks with `offload: process`."""
+        if self.processes != "auto":
+            return self.processes
+        return max(1, min(int(cpus.available().number / self.worker_count), 256))
 
     def coalesces(self, model: str) -> bool:
         """Whether requests for a model may share a call to Triton."""

@@ -20,8 +20,8 @@ ROOT = Path(listener.__file__).parent
 #: A file imports from lower floors, or without cycles from its own. A name stands for a package's files as well.
 FLOORS: dict[int, str] = {
     0: "errors call forms settings service sections nodes node_reader observe probe process cpus _version",
-    1: "bf16 tensors elements values predictions rows batches pool triton artifacts",
-    2: "handler hooks loader",
+    1: "bf16 tensors elements values predictions rows batches pool offload triton artifacts",
+    2: "handler hooks apart loader",
     3: "graph decoupled",
     4: "contract gate heads readiness",
     5: "middleware endpoints fallback fastpath intake",

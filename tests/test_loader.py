@@ -167,7 +167,7 @@ def test_model_name(of_the_file: str | None, of_the_handler: str, expected: str)
 # Making one
 
 
-def test_a_made_handler_is_bound_and_loaded(tmp_path: Path, pool: Pool) -> None:
+async def test_a_made_handler_is_bound_and_loaded(tmp_path: Path, pool: Pool) -> None:
     events: list[object] = []
 
     class Mine(Handler):
@@ -175,7 +175,7 @@ def test_a_made_handler_is_bound_and_loaded(tmp_path: Path, pool: Pool) -> None:
             events.append((artifacts, self.model, dict(self.models)))
 
     service, route = serving(tmp_path, model="m")
-    made = loader.load(service, route, Mine, {}, pool)
+    made = await loader.load(service, route, Mine, {}, pool)
     assert isinstance(made, Mine)
     assert events == [(tmp_path, "m", {})]
 
@@ -190,20 +190,20 @@ def test_a_made_handler_is_bound_and_loaded(tmp_path: Path, pool: Pool) -> None:
     ],
     ids=["the constructor", "load", "a missing file", "the end of the process"],
 )
-def test_a_handler_that_cannot_be_made(tmp_path: Path, pool: Pool, source: str, reason: str, line: int) -> None:
+async def test_a_handler_that_cannot_be_made(tmp_path: Path, pool: Pool, source: str, reason: str, line: int) -> None:
     file = write(tmp_path, f"from listener import Handler\nclass Mine(Handler):\n{source}")
     service, route = serving(tmp_path)
     with pytest.raises(ConfigError) as caught:
-        loader.load(service, route, loader.handler_class(service, route), {}, pool)
+        await loader.load(service, route, loader.handler_class(service, route), {}, pool)
     (sentence,) = caught.value.mistakes
     assert sentence.startswith(f"{tmp_path}/listener.yaml:7: the handler of 'r' cannot be loaded: {reason}")
     assert sentence.endswith(f"({file}:{line})")
 
 
-def test_a_constructor_that_wants_arguments(tmp_path: Path, pool: Pool) -> None:
+async def test_a_constructor_that_wants_arguments(tmp_path: Path, pool: Pool) -> None:
     class Mine(Handler):
         def __init__(self, size: int) -> None:
             self.size = size
 
     with pytest.raises(ConfigError, match=r":7: the handler of 'r' cannot be loaded: TypeError: .*'size'$"):
-        loader.load(*serving(tmp_path), Mine, {}, pool)
+        await loader.load(*serving(tmp_path), Mine, {}, pool)

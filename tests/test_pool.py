@@ -84,3 +84,89 @@ async def test_a_closed_pool_drops_what_has_not_begun_and_takes_no_more() -> Non
     assert await running == "done"
     with pytest.raises(RuntimeError, match="shutdown"):
         await pool.run(lambda: None)
+
+
+async def give_up_one(pool: Pool, release: threading.Event) -> None:
+    """Has a job begin that ends with `release`, and leaves it."""
+    begun = threading.Event()
+
+    def hang() -> None:
+        begun.set()
+        release.wait(30)
+
+    waiting = asyncio.create_task(pool.run(hang))
+    await asyncio.to_thread(begun.wait, 5)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+
+async def test_jobs_that_hang_and_that_nobody_waits_for_do_not_use_the_pool_up(pool: Pool) -> None:
+    release = threading.Event()
+    try:
+        for _ in range(10):
+            await give_up_one(pool, release)
+        async with asyncio.timeout(5):
+            assert await asyncio.gather(*(pool.run(lambda n=n: n) for n in range(4))) == [0, 1, 2, 3]  # type: ignore[misc]
+    finally:
+        release.set()
+
+
+async def test_a_job_that_hangs_is_told_of_with_the_number_of_them(
+    pool: Pool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("listener.pool._PATIENCE", 0.01)
+    release = threading.Event()
+    try:
+        await give_up_one(pool, release)
+        await give_up_one(pool, release)
+        await asyncio.sleep(0.1)
+    finally:
+        release.set()
+    assert "a hook runs on although nobody waits for it; its thread was replaced; there are 2" in caplog.text
+
+
+async def test_a_thread_that_was_replaced_ends_when_its_job_does() -> None:
+    pool, release = Pool(1, name="counted"), threading.Event()
+    for _ in range(5):
+        await give_up_one(pool, release)
+    assert count_threads("counted") == 6
+    release.set()
+    async with asyncio.timeout(5):
+        while count_threads("counted") != 1:
+            await asyncio.sleep(0.01)
+    assert await pool.run(lambda: 5) == 5
+    pool.close()
+
+
+async def test_only_so_many_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("listener.pool._MOST_GIVEN_UP", 2)
+    pool, release = Pool(1, name="bounded"), threading.Event()
+    for _ in range(3):
+        await give_up_one(pool, release)
+    assert count_threads("bounded") == 3
+    next_one = asyncio.create_task(pool.run(lambda: "served"))
+    await asyncio.sleep(0.05)
+    assert not next_one.done()  # no thread is left
+    release.set()
+    assert await next_one == "served"
+    pool.close()
+
+
+async def test_a_job_that_was_left_before_it_began_never_runs() -> None:
+    pool, release, ran = Pool(1), threading.Event(), []
+    first = asyncio.create_task(pool.run(lambda: release.wait(5)))
+    await asyncio.sleep(0)
+    second = asyncio.create_task(pool.run(lambda: ran.append(2)))
+    await asyncio.sleep(0)
+    second.cancel()
+    await asyncio.gather(second, return_exceptions=True)
+    release.set()
+    await first
+    await pool.run(lambda: ran.append(3))
+    assert ran == [3]
+    pool.close()
+
+
+def count_threads(name: str) -> int:
+    return sum(thread.name.startswith(name) for thread in threading.enumerate())

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from listener import settings
+from listener.cpus import Cpus
 from listener.errors import ConfigError
 from listener.forms import MIB
 from listener.settings import Settings, env_name
@@ -376,3 +377,16 @@ def test_what_a_child_gets_can_stand_in_an_environment() -> None:
     assert env["LISTENER_TRITON_ARGS"] == "--a 'b c'"
     assert env["LISTENER_NOT_COALESCED"] == "a,b"
     assert [name for name, value in env.items() if not isinstance(value, str)] == []
+
+
+def test_threads_and_processes_follow_the_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("listener.cpus.available", lambda: Cpus(8, "a test"))
+    assert (settings.read({}).thread_count, settings.read({}).process_count) == (8, 8)
+    assert settings.read({"LISTENER_WORKERS": "3"}).process_count == 2
+    asked = settings.read({"LISTENER_THREADS": "1", "LISTENER_PROCESSES": "5"})
+    assert (asked.thread_count, asked.process_count) == (1, 5)
+
+
+def test_half_a_cpu_is_two_threads_and_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("listener.cpus.available", lambda: Cpus(0.5, "a test"))
+    assert (settings.read({}).thread_count, settings.read({}).process_count) == (2, 1)

@@ -84,11 +84,8 @@ def check(service: Service, route: Route, handler: type[Handler], specs: Mapping
     if mistakes:
         return mistakes
     try:
-        with _quiet(), closing(Pool(1)) as pool:
-            offline = {name: _Offline(spec) for name, spec in specs.items()}
-            made = loader.load(service, route, handler, offline, pool)
-            mistakes += [f"{place}{sentence}" for sentence in _example(made, specs)]
-            made.close()
+        with _quiet():
+            mistakes += [f"{place}{sentence}" for sentence in asyncio.run(_driven(service, route, handler, specs))]
     except _NeedsModel:
         pass  # nothing can be said without a model
     except ConfigError as error:
@@ -96,6 +93,20 @@ def check(service: Service, route: Route, handler: type[Handler], specs: Mapping
     except (Exception, SystemExit) as error:
         mistakes.append(f"{place}: fails with {one_line(f'{type(error).__name__}: {error}')}")
     return mistakes
+
+
+async def _driven(
+    service: Service, route: Route, handler: type[Handler], specs: Mapping[str, ModelSpec | None]
+) -> list[str]:
+    """Loads the handler, sends the example and closes it."""
+    with closing(Pool(1)) as pool:
+        offline = {name: _Offline(spec) for name, spec in specs.items()}
+        made = await loader.load(service, route, handler, offline, pool)
+        sentences = await _example(made, specs, pool)
+        closed = await asyncio.to_thread(made.close)
+        if inspect.isawaitable(closed):
+            await closed
+        return sentences
 
 
 def _place(service: Service, route: Route) -> str:
@@ -116,8 +127,6 @@ def _signatures(handler: type[Handler]) -> Iterator[str]:
     predict = _bound(handler, "predict")
     if not _takes(predict, 1):
         yield ".predict: has to take (self, call)"
-    elif not any(map(inspect.iscoroutinefunction, (predict, inspect.unwrap(predict)))):
-        yield ".predict: has to be async def"
     if not _takes(_bound(handler, "load"), 1):
         yield ".load: has to take (self, artifacts)"
     if not _takes(handler, 0):
@@ -139,27 +148,20 @@ def _takes(function: Callable[..., Any], count: int) -> bool:
     return True
 
 
-def _example(made: Handler, specs: Mapping[str, ModelSpec | None]) -> Iterator[str]:
+async def _example(made: Handler, specs: Mapping[str, ModelSpec | None], pool: Pool) -> list[str]:
     """Sends the example through `preprocess`, unless `predict` is overridden: then nobody knows what happens to it."""
     if made.example is None or type(made).predict is not Handler.predict:
-        return
+        return []
     arguments = [made.example, Context()][: 2 if takes_context(made.preprocess) else 1]
     try:
-        result = made.preprocess(*arguments)
-        arrays = asyncio.run(_awaited(result)) if inspect.isawaitable(result) else result
+        result = await pool.run(lambda: made.preprocess(*arguments))
+        arrays = await result if inspect.isawaitable(result) else result
     except Exception as error:
-        yield f".example: preprocess refuses it: {one_line(f'{type(error).__name__}: {error}')}"
-        return
+        return [f".example: preprocess refuses it: {one_line(f'{type(error).__name__}: {error}')}"]
     if not isinstance(arrays, Mapping):
-        yield f".preprocess: gives {type(arrays).__name__} for the example, not a mapping of names to arrays"
-        return
+        return [f".preprocess: gives {type(arrays).__name__} for the example, not a mapping of names to arrays"]
     spec = specs.get(made.model)
-    if spec is not None:
-        yield from (f".preprocess: {sentence}" for sentence in _compare(arrays, spec))
-
-
-async def _awaited(result: Any) -> Any:
-    return await result
+    return [] if spec is None else [f".preprocess: {sentence}" for sentence in _compare(arrays, spec)]
 
 
 def _compare(arrays: Mapping[str, Any], spec: ModelSpec) -> Iterator[str]:

@@ -116,7 +116,6 @@ def test_a_route_in_an_empty_repository(tiny: Tiny) -> None:
         ("class H(Handler):\n def postprocess(self, *, a): pass", "H.postprocess: has to take (self, outputs)"),
         ("class H(Handler):\n preprocess = None", "H.preprocess: has to take (self, instance)"),
         ("class H(Handler):\n async def predict(self): pass", "H.predict: has to take (self, call)"),
-        ("class H(Handler):\n def predict(self, call): pass", "H.predict: has to be async def"),
         ("class H(Handler):\n def load(self): pass", "H.load: has to take (self, artifacts)"),
         ("class H(Handler):\n def __init__(self, size): pass", "H.__init__: may take no arguments"),
     ],
@@ -188,6 +187,26 @@ def test_an_example_that_does_not_fit(
     )
     tiny.handler(source)
     assert f"{tiny.yaml}:2: routes.tiny.handler: {sentence}" in checks.run(tiny.folder)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "def predict(self, call): pass",
+        "async def load(self, artifacts): pass",
+        "async def close(self): pass",
+        "offload = 'process'",
+    ],
+)
+def test_each_form_of_a_handler_is_accepted(tiny: Tiny, body: str) -> None:
+    tiny.handler(f"class H(Handler):\n model = 'tiny'\n {body}")
+    assert checks.run(tiny.folder) == []
+
+
+def test_an_async_close_that_fails(tiny: Tiny) -> None:
+    tiny.handler("class H(Handler):\n model = 'tiny'\n async def close(self): 1 / 0")
+    (mistake,) = checks.run(tiny.folder)
+    assert "fails with ZeroDivisionError" in mistake
 
 
 def test_an_example_of_the_generic_preprocess(tiny: Tiny) -> None:
