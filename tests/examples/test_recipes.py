@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from tests.examples.test_cookbook import blocks
 from tests.integration.stack import ROOT, Stack, running, wait_for
 
 pytestmark = pytest.mark.triton
@@ -66,7 +67,7 @@ def text_tokenizer(stack: Stack) -> None:
 
 def detector_then_classifier(stack: Stack) -> None:
     two = picture((320, 160), ("red", (0, 0, 80, 40)), ("blue", (240, 80, 320, 120)))
-    found = predictions(stack, two, picture((64, 64)), picture((64, 64), ("green", (8, 16, 24, 32))))
+    found = predictions(stack, two, picture((64, 64)), picture((64, 64), ("lime", (8, 16, 24, 32))))
     lamps = [{each["colour"]: each["box"] for each in lamps} for lamps in found]
     assert lamps == [
         {"red": [0, 0, 0.25, 0.25], "blue": [0.75, 0.5, 1, 0.75]},
@@ -179,6 +180,26 @@ def customers() -> Iterator[str]:
             thread.join()
 
 
+def check_the_cookbooks_line(recipe: str, stack: Stack) -> None:
+    """What the cookbook asks with curl is answered as it says, in the first four digits."""
+    (line,), (answer,) = blocks(recipe, "sh"), blocks(recipe, "json")
+    script = line.replace("localhost:8080", stack.url)
+    done = subprocess.run(["bash", "-c", script], cwd=ROOT, capture_output=True, check=True, text=True)
+    assert rounded(json.loads(done.stdout)) == rounded(json.loads(answer)), done.stdout
+
+
+def rounded(value: Any) -> Any:
+    """The same with four significant digits."""
+    match value:
+        case float():
+            return float(f"{value:.4g}")
+        case list():
+            return [rounded(each) for each in value]
+        case dict():
+            return {key: rounded(each) for key, each in value.items()}
+    return value
+
+
 def test_every_recipe_is_asked() -> None:
     assert sorted(ANSWERS) == RECIPES
 
@@ -195,5 +216,6 @@ def test_it_answers_as_it_says(recipe: str, tmp_path: Path, customers: str) -> N
     with running(tmp_path / "log", service=EXAMPLES / recipe, CUSTOMERS_URL=customers) as stack:
         stack.until(200)
         ANSWERS[recipe](stack)
+        check_the_cookbooks_line(recipe, stack)
         assert stack.stop() == 0, stack.output()
     assert "Traceback" not in stack.output()
