@@ -59,12 +59,13 @@ Tensors = Mapping[str, tuple[int, Sequence[int]]]  # name -> datatype and shape 
 
 def _model(nodes: Sequence[onnx.NodeProto], given: Tensors, made: Tensors, constants: Mapping[str, Any]) -> bytes:
     """An ONNX file whose tensors all have a batch dimension `n`; constants are float32 unless they are arrays."""
-    infos = [
+    inputs, outputs = (
         [helper.make_tensor_value_info(name, kind, ["n", *shape]) for name, (kind, shape) in tensors.items()]
         for tensors in (given, made)
-    ]
+    )
     arrays = {name: c if isinstance(c, np.ndarray) else np.array(c, np.float32) for name, c in constants.items()}
-    graph = helper.make_graph(nodes, "recipe", *infos, [numpy_helper.from_array(a, name) for name, a in arrays.items()])
+    initializers = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
+    graph = helper.make_graph(nodes, "recipe", inputs, outputs, initializers)
     # An old opset and format, so that old runtimes load it too.
     model = helper.make_model(
         graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8, producer_name="example_models"
