@@ -61,7 +61,10 @@ class Apart:
             Exception: the handler could not be made there.
         """
         context = context._replace(
-            headers=dict(context.headers), parameters=dict(context.parameters), extras=dict(context.extras)
+            headers=dict(context.headers),
+            parameters=dict(context.parameters),
+            extras=dict(context.extras),
+            after=None,  # the answer is sent from here
         )
         specs = {name: _spec(model) for name, model in self._models.items()}
         results: list[Any] | Failed = await self._processes.run(_called, self._recipe, hook, items, context, specs)

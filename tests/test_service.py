@@ -20,7 +20,10 @@ def write(folder: Path, text: str | bytes) -> Path:
     return folder
 
 
-OF_A_NODE = "cascade, ensemble, fallback, handler, model, node, offload, retry, sequence, shadow, split, switch, timeout, version"
+OF_A_NODE = (
+    "cascade, ensemble, fallback, handler, model, node, offload, retry, sequence, shadow, split, switch, timeout, "
+    "version"
+)
 
 
 def mistakes(folder: Path, text: str | bytes) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -64,7 +65,12 @@ def test_its_code_is_as_clean_as_ours(tmp_path: Path, command: list[str]) -> Non
     folder = scaffold.make("iris", tmp_path)
     settings = [f"--config={ROOT / 'pyproject.toml'}"] if command[0] == "ruff" else ["--config-file="]
     done = subprocess.run(
-        [sys.executable, "-m", *command, *settings, "."], cwd=folder, capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", *command, *settings, "."],
+        cwd=folder,
+        env={**os.environ, "MYPYPATH": str(ROOT)},  # mypy does not see an editable installation
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
