@@ -201,12 +201,13 @@ class FakeTriton:
 
     async def _generate_stream(self, request: web.Request) -> web.StreamResponse:
         answer = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
-        async with contextlib.aclosing(self._events(request)) as events:
-            async for event in events:
-                await answer.prepare(request)
-                await answer.write(b"data: %b\n\n" % orjson.dumps(event))
-        await answer.prepare(request)
-        await answer.write_eof()
+        with contextlib.suppress(ConnectionError):  # whoever asked has left, which is no failure of the fake
+            async with contextlib.aclosing(self._events(request)) as events:
+                async for event in events:
+                    await answer.prepare(request)
+                    await answer.write(b"data: %b\n\n" % orjson.dumps(event))
+            await answer.prepare(request)
+            await answer.write_eof()
         return answer
 
     async def _events(self, request: web.Request) -> AsyncGenerator[dict[str, Any], None]:
