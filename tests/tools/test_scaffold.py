@@ -63,7 +63,11 @@ def test_it_passes_the_check_and_its_own_tests(tmp_path: Path, name: str) -> Non
 @pytest.mark.parametrize("command", [["ruff", "check"], ["ruff", "format", "--check"], ["mypy", "--strict"]])
 def test_its_code_is_as_clean_as_ours(tmp_path: Path, command: list[str]) -> None:
     folder = scaffold.make("iris", tmp_path)
-    settings = [f"--config={ROOT / 'pyproject.toml'}"] if command[0] == "ruff" else ["--config-file=", "--follow-imports=silent"]
+    settings = (
+        [f"--config={ROOT / 'pyproject.toml'}"]
+        if command[0] == "ruff"
+        else ["--config-file=", "--follow-imports=silent"]
+    )
     done = subprocess.run(
         [sys.executable, "-m", *command, *settings, "."],
         cwd=folder,
