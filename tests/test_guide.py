@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,14 +12,14 @@ import pytest
 
 from listener import service as services
 from listener.testing import FakeModel, FakeTriton, listening, until_ready
+from tests.markdown import blocks
 
 GUIDE = (Path(__file__).parents[1] / "docs/write-a-handler.md").read_text()
 
 
 def block(language: str, containing: str) -> str:
-    found = [text for kind, text in re.findall(r"```(\w+)\n(.*?)```", GUIDE, re.DOTALL) if kind == language]
-    (text,) = [text for text in found if containing in text]
-    return str(text)
+    (found,) = [block.text for block in blocks(GUIDE) if block.language == language and containing in block.text]
+    return found
 
 
 def make_service(folder: Path, code: str, yaml: str) -> Path:

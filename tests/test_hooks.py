@@ -435,7 +435,7 @@ async def test_health_answers_while_hooks_sleep(tmp_path: Path, offload: str) ->
         )
         try:
             async with aiohttp.ClientSession() as session:
-                await until_healthy(session, f"{stack.url}/health")
+                await asyncio.to_thread(stack.until, 200, 20)
                 asked = [asyncio.create_task(predicted(session, stack.url, n)) for n in range(2)]
                 slowest = 0.0
                 while not all(task.done() for task in asked):
@@ -447,18 +447,7 @@ async def test_health_answers_while_hooks_sleep(tmp_path: Path, offload: str) ->
                 assert [await task for task in asked] == [[0.0], [2.0]]
                 assert slowest < 0.2
         finally:
-            stack.process.terminate()
-            assert await asyncio.to_thread(stack.process.wait, 30) == 0
-
-
-async def until_healthy(session: aiohttp.ClientSession, url: str) -> None:
-    async with asyncio.timeout(20):
-        while True:
-            with contextlib.suppress(aiohttp.ClientError):
-                async with session.get(url) as answer:
-                    if answer.status == 200:
-                        return
-            await asyncio.sleep(0.05)
+            assert await asyncio.to_thread(stack.stop) == 0
 
 
 async def predicted(session: aiohttp.ClientSession, url: str, instance: int) -> Any:

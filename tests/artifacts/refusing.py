@@ -3,32 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import http.server
 import json
-import threading
 from collections.abc import Iterator
+
+from tests.http_server import Answering, serving
 
 
 @contextlib.contextmanager
 def refusing(status: int) -> Iterator[str]:
     """Gives its URL, for STORAGE_EMULATOR_HOST."""
 
-    class Refuse(http.server.BaseHTTPRequestHandler):
+    class Refuse(Answering):
         def do_GET(self) -> None:
-            body = json.dumps({"error": {"code": status, "message": "told to refuse"}}).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            self.answer(status, json.dumps({"error": {"code": status, "message": "told to refuse"}}).encode())
 
-        def log_message(self, format: str, *args: object) -> None: ...
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refuse) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Refuse) as url:
+        yield url

@@ -9,6 +9,7 @@ import pytest
 
 pytest.importorskip("onnx")
 
+from tests.markdown import blocks
 from tools import example_models
 
 ROOT = Path(__file__).parents[2]
@@ -25,8 +26,9 @@ def sections() -> dict[str, str]:
     return {match[1]: text for match, text in found if match}
 
 
-def blocks(recipe: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", sections()[recipe], re.M | re.S)
+def shown(recipe: str, language: str) -> list[str]:
+    """The blocks of a recipe's section in a language."""
+    return [block.text for block in blocks(sections()[recipe]) if block.language == language]
 
 
 def code(recipe: Path) -> list[Path]:
@@ -41,8 +43,8 @@ def test_every_recipe_has_its_section() -> None:
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
 def test_the_cookbook_shows_the_files_as_they_are(recipe: Path) -> None:
     for language, pattern in (("yaml", "*.yaml"), ("python", "**/*.py"), ("csv", "*.csv")):
-        assert blocks(recipe.name, language) == [path.read_text() for path in sorted(recipe.glob(pattern))]
-    assert [len(blocks(recipe.name, language)) for language in ("sh", "json")] == [1, 1]
+        assert shown(recipe.name, language) == [path.read_text() for path in sorted(recipe.glob(pattern))]
+    assert [len(shown(recipe.name, language)) for language in ("sh", "json")] == [1, 1]
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)

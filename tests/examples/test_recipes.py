@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import base64
-import http.server
 import io
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.examples.test_cookbook import blocks
+from tests.examples.test_cookbook import shown
+from tests.http_server import Answering, serving
 from tests.integration.stack import ROOT, Stack, running, wait_for
 
 pytestmark = pytest.mark.triton
@@ -148,7 +147,7 @@ ANSWERS: dict[str, Callable[[Stack], None]] = {
 }
 
 
-class Customers(http.server.BaseHTTPRequestHandler):
+class Customers(Answering):
     """The service that the recipe external_service asks."""
 
     features = {"c-17": [24, 0, 3], "c-42": [2, 5, 0]}
@@ -157,32 +156,19 @@ class Customers(http.server.BaseHTTPRequestHandler):
         folder, _, customer = self.path.rpartition("/")
         known = self.features.get(customer) if folder == "/customers" else None
         body = json.dumps({"features": known}).encode()
-        self.send_response(500 if customer == "broken" else 404 if known is None else 200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Says nothing."""
+        self.answer(500 if customer == "broken" else 404 if known is None else 200, body)
 
 
 @pytest.fixture
 def customers() -> Iterator[str]:
     """URL of the customers' service."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Customers) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Customers) as url:
+        yield url
 
 
 def check_the_cookbooks_line(recipe: str, stack: Stack) -> None:
     """What the cookbook asks with curl is answered as it says, in the first four digits."""
-    (line,), (answer,) = blocks(recipe, "sh"), blocks(recipe, "json")
+    (line,), (answer,) = shown(recipe, "sh"), shown(recipe, "json")
     script = line.replace("localhost:8080", stack.url)
     done = subprocess.run(["bash", "-c", script], cwd=ROOT, capture_output=True, check=True, text=True)
     assert rounded(json.loads(done.stdout)) == rounded(json.loads(answer)), done.stdout

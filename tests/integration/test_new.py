@@ -14,11 +14,11 @@ import pytest
 import requests
 
 from tests.integration.stack import ROOT, running
+from tests.markdown import blocks
 
 pytestmark = pytest.mark.triton
 
 PAGE = ROOT / "docs" / "getting-started.md"
-_BLOCK = re.compile(r"(<!-- needs: (?:.*?) -->\n)?```(\w+)\n(.*?)```", re.DOTALL)
 
 #: `listener` and `python` of this interpreter, wherever the shell would find others.
 _COMMANDS = f"""\
@@ -26,11 +26,6 @@ set -e -o pipefail
 listener() {{ {shlex.quote(sys.executable)} -m listener "$@"; }}
 python() {{ {shlex.quote(sys.executable)} "$@"; }}
 """
-
-
-def blocks() -> list[tuple[str, str]]:
-    """Language and text of each block that can be run here."""
-    return [(language, text) for needs, language, text in _BLOCK.findall(PAGE.read_text()) if not needs]
 
 
 def shell(script: str, folder: Path) -> str:
@@ -52,8 +47,8 @@ def write(text: str, service: Path) -> None:
 def test_the_page_is_a_path_to_a_right_prediction(tmp_path: Path) -> None:
     service = tmp_path / "houses"
     said = []
-    *path, (_, up), (_, curl), (_, promised) = blocks()
-    for language, text in path:
+    *path, up, curl, promised = [block for block in blocks(PAGE.read_text()) if not block.needs]
+    for language, text, _ in path:
         if language == "sh":
             said.append(shell(text, service if service.exists() else tmp_path))
         else:
@@ -65,11 +60,11 @@ def test_the_page_is_a_path_to_a_right_prediction(tmp_path: Path) -> None:
     assert "'features'" in disagreeing
     assert "everything is in order" in own
     assert "2 passed" in own
-    assert up == "listener up --host 127.0.0.1\n"
+    assert up.text == "listener up --host 127.0.0.1\n"
     with running(tmp_path / "log", service=service) as stack:
         stack.until(200)
-        answer = shell(curl.replace("http://127.0.0.1:8080", stack.url), service)
-        assert answer == promised.strip()
+        answer = shell(curl.text.replace("http://127.0.0.1:8080", stack.url), service)
+        assert answer == promised.text.strip()
         refused = requests.post(f"{stack.url}/predict", json={"instances": [{"rooms": 1, "area": 2}, 7]}, timeout=30)
         assert refused.status_code == 400
         assert refused.json()["error"].startswith("instances[1]: an instance is ")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -23,34 +21,23 @@ from tests.integration.stack import (
     wait_for,
 )
 from tests.integration.terminal import terminal
+from tests.markdown import blocks
 from tools.digits_data import load_split
 
 pytestmark = pytest.mark.triton
 
-_BLOCK = re.compile(r"(<!-- needs: (?P<needs>.*?) -->\n)?```(?P<language>\w+)\n(?P<text>.*?)```", re.DOTALL)
-
-
-@dataclass(frozen=True)
-class Block:
-    language: str
-    text: str
-    needs: str
-
-
-def blocks() -> list[Block]:
-    text = (ROOT / "README.md").read_text()
-    return [Block(m["language"], m["text"], m["needs"] or "") for m in _BLOCK.finditer(text)]
+BLOCKS = blocks((ROOT / "README.md").read_text())
 
 
 def only(language: str, containing: str = "") -> str:
     """The one block that is meant."""
-    (found,) = [b.text for b in blocks() if b.language == language and containing in b.text and not b.needs]
+    (found,) = [b.text for b in BLOCKS if b.language == language and containing in b.text and not b.needs]
     return found
 
 
 def test_every_block_is_run_here_or_marked() -> None:
     """The tests below name all of them; a new block needs a new test, or a mark."""
-    unmarked = [(b.language, b.text.partition("\n")[0]) for b in blocks() if not b.needs]
+    unmarked = [(b.language, b.text.partition("\n")[0]) for b in BLOCKS if not b.needs]
     assert unmarked == [
         ("console", "$ make run"),
         ("json", unmarked[1][1]),
@@ -60,7 +47,7 @@ def test_every_block_is_run_here_or_marked() -> None:
         ("sh", ". .venv/bin/activate"),
         ("sh", unmarked[6][1]),
     ]
-    assert {b.needs for b in blocks() if b.needs} == {"docker, gpu"}
+    assert {b.needs for b in BLOCKS if b.needs} == {"docker, gpu"}
 
 
 def test_make_run_its_curl_line_and_the_commands(tmp_path: Path) -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from listener import cli
 from listener.contract import openapi
 from listener.contract.served import Served
 from listener.tensors import ModelSpec, TensorSpec
+from tests.http_server import Answering, serving
 from tests.tools.tiny_service import Tiny, onnx_file
 
 pytestmark = pytest.mark.usefixtures("own_imports")
@@ -225,25 +224,12 @@ DOCUMENT = openapi.document(
 def answering(body: bytes, status: int = 200) -> Iterator[str]:
     """A server that says the same to everybody."""
 
-    class Fixed(BaseHTTPRequestHandler):
+    class Fixed(Answering):
         def do_GET(self) -> None:
-            self.send_response(status if self.path == "/openapi.json" else 404)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            self.answer(status if self.path == "/openapi.json" else 404, body)
 
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Fixed)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serving(Fixed) as url:
+        yield url
 
 
 def test_a_running_listener_tells_the_same_as_its_files() -> None:
