@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -16,7 +17,7 @@ from listener.graph.step import Node, Step
 from listener.handler import Handler
 from listener.pool import Pool
 from listener.readiness import Readiness
-from listener.service import Service
+from listener.service import Route, Service
 from listener.settings import Settings
 from listener.triton.catalogue import Catalogue
 from listener.triton.client import TritonClient
@@ -45,22 +46,23 @@ async def build(settings: Settings, service: Service, stack: AsyncExitStack) -> 
     stack.push_async_callback(client.close)
     pool = Pool(settings.thread_count, settings.process_count)
     stack.callback(pool.close)
+    leaves = service.steps
     # users' code is imported and loaded in a thread: it may take long, and health must answer meanwhile
     classes = await asyncio.to_thread(
-        lambda: {name: loader.handler_class(service, route) for name, route in service.steps.items()}
+        lambda: {name: loader.handler_class(service, route) for name, route in leaves.items()}
     )
-    catalogue = Catalogue(client, settings.coalesces, _models(service, classes))
+    catalogue = Catalogue(client, settings.coalesces, _models(leaves, classes))
     models = catalogue.routed
     for name in sorted(settings.not_coalesced - models.keys() - {"*"}):
         log.warning("LISTENER_NOT_COALESCED: no route of this service uses a model %r", name)
     handlers: dict[str, Handler] = {}
-    for name, route in service.steps.items():
+    for name, route in leaves.items():
         handlers[name] = await loader.load(service, route, classes[name], models, pool, route.offload)
         stack.push_async_callback(loader.close, handlers[name])
     relay = Relay(settings.triton_url, settings.triton_metrics_url)
     await relay.open()
     stack.push_async_callback(relay.close)
-    steps = {name: Step(name, handler, relay, service.steps[name].version) for name, handler in handlers.items()}
+    steps = {name: Step(name, handler, relay, leaves[name].version) for name, handler in handlers.items()}
     builder = Builder(service.graphs, steps, catalogue, partial(loader.function, service), settings.timeout)
     graphs = await asyncio.to_thread(builder.all)
     for shadow in builder.shadows:
@@ -77,8 +79,8 @@ def _memory(settings: Settings) -> SharedMemory | None:
     return SharedMemory(default_size(workers=settings.worker_count)) if settings.triton_is_here else None
 
 
-def _models(service: Service, classes: dict[str, type[Handler]]) -> list[str]:
-    return sorted({loader.model_name(service.steps[name], handler) for name, handler in classes.items()})
+def _models(leaves: Mapping[str, Route], classes: dict[str, type[Handler]]) -> list[str]:
+    return sorted({loader.model_name(leaves[name], handler) for name, handler in classes.items()})
 
 
 def _examples(steps: dict[str, Step], handlers: dict[str, Handler]) -> dict[str, tuple[Node, Json]]:

@@ -6,13 +6,14 @@ response is one as it comes. docs/reference/contract.md, "Streaming".
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 import orjson
 
+from listener.at_once import at_once
 from listener.call import Call, Context, Json, Reply
 from listener.errors import BadRequest, InstanceError, TritonFailed
 from listener.tensors import ModelSpec
@@ -89,19 +90,10 @@ async def collect(relay: Relay, call: Call, spec: ModelSpec) -> Reply:
         InstanceError: as `generate_body`.
         BadRequest, Unavailable, TritonFailed: as Triton answers.
     """
-    call, turns = call.plain(), asyncio.Semaphore(_AT_ONCE)
+    call = call.plain()
     bodies = [generate_body(call, index, spec) for index in range(len(call.instances))]
-
-    async def one(body: bytes) -> list[Json]:
-        async with turns:
-            return await _responses(relay, call.context, spec, body)
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(body)) for body in bodies]
-    except BaseExceptionGroup as failures:  # the first one, which ended the others
-        raise failures.exceptions[0] from None
-    return Reply([task.result() for task in tasks])
+    asked = [partial(_responses, relay, call.context, spec, body) for body in bodies]
+    return Reply(await at_once(asked, _AT_ONCE))
 
 
 async def _responses(relay: Relay, context: Context, spec: ModelSpec, body: bytes) -> list[Json]:

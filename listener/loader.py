@@ -37,19 +37,7 @@ def handler_class(service: Service, route: Route) -> type[Handler]:
     if route.handler is None:
         return Handler
     place = f"{service.file}:{route.line}: routes.{route.name}.handler"
-    module_name, _, class_name = route.handler.partition(":")
-    _first_on_path(service.folder)
-    try:
-        module = importlib.import_module(module_name)
-    except SystemExit as error:
-        raise ConfigError(
-            f"{place}: {route.handler!r} ends the process when it is imported (status {error})"
-        ) from error
-    except Exception as error:
-        raise ConfigError(f"{place}: {module_name!r} cannot be imported: {_explain(error, service.folder)}") from error
-    found = getattr(module, class_name, None)
-    if found is None:
-        raise ConfigError(f"{place}: {module.__file__} has no class {class_name!r}")
+    found = _imported(service, route.handler, place, "class")
     if not (inspect.isclass(found) and issubclass(found, Handler)):
         raise ConfigError(f"{place}: {route.handler!r} is not a subclass of listener.Handler")
     return found
@@ -61,18 +49,26 @@ def function(service: Service, source: str) -> Callable[..., Any]:
     Raises:
         ConfigError: it cannot be imported, or is nothing to call.
     """
+    found = _imported(service, source, str(service.file), "function")
+    if not callable(found):
+        raise ConfigError(f"{service.file}: {source!r} is nothing to call")
+    made: Callable[..., Any] = found
+    return made
+
+
+def _imported(service: Service, source: str, place: str, kind: str) -> Any:
+    """What `module.path:name` in the service's folder names; `place` and `kind` are for messages."""
     module_name, _, name = source.partition(":")
     _first_on_path(service.folder)
     try:
-        found = getattr(importlib.import_module(module_name), name, None)
-    except (Exception, SystemExit) as error:
-        raise ConfigError(
-            f"{service.file}: {source!r} cannot be imported: {_explain(error, service.folder)}"
-        ) from error
-    if not callable(found):
-        raise ConfigError(f"{service.file}: {module_name!r} has no function {name!r}")
-    made: Callable[..., Any] = found
-    return made
+        module = importlib.import_module(module_name)
+    except SystemExit as error:
+        raise ConfigError(f"{place}: {source!r} ends the process when it is imported (status {error})") from error
+    except Exception as error:
+        raise ConfigError(f"{place}: {module_name!r} cannot be imported: {_explain(error, service.folder)}") from error
+    if (found := getattr(module, name, None)) is None:
+        raise ConfigError(f"{place}: {module.__file__} has no {kind} {name!r}")
+    return found
 
 
 def model_name(route: Route, handler: type[Handler]) -> str:
@@ -128,10 +124,7 @@ async def load(
     """
     try:
         made = await asyncio.to_thread(_made, service, route, handler, models, pool, offload)
-        if inspect.iscoroutinefunction(made.load):
-            await made.load(service.folder)
-        else:
-            await asyncio.to_thread(made.load, service.folder)
+        await called(made.load, service.folder)
     except (Exception, SystemExit) as error:
         raise ConfigError(
             f"{service.file}:{route.line}: the handler of {route.name!r} cannot be loaded: "
@@ -143,12 +136,17 @@ async def load(
 async def close(handler: Handler) -> None:
     """Calls a handler's `close`, a plain one in a thread. A failure is logged: it must not keep others from closing."""
     try:
-        if inspect.iscoroutinefunction(handler.close):
-            await handler.close()
-        else:
-            await asyncio.to_thread(handler.close)
+        await called(handler.close)
     except (Exception, SystemExit):
         log.exception("%s failed in close", type(handler).__name__)
+
+
+async def called(function: Callable[..., Any], *args: Any) -> None:
+    """Calls `load` or `close`: an `async def` on the loop, a plain one in a thread."""
+    if inspect.iscoroutinefunction(function):
+        await function(*args)
+    else:
+        await asyncio.to_thread(function, *args)
 
 
 def _made(

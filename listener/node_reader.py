@@ -5,7 +5,6 @@ docs/reference/listener-yaml.md, "The graph".
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -34,7 +33,6 @@ from listener.sections import Section, is_null
 
 #: The word for a node that gives back what it got.
 PASS = "pass"
-_FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 _MERGES = ("object", "mean", "vote")
 
 
@@ -65,8 +63,8 @@ def _reference(text: str, line: int, what: str, above: Section) -> Node:
     name, at, version = text.rpartition("@")
     if not at:
         return Ref(text, line=line)
-    if not name or not (version.isascii() and version.isdigit()):
-        above.mistakes.append(f"{above.file}:{line}: {what} is {text!r}, which is not NAME or NAME@VERSION")
+    if not name or not _is_version(version):
+        above.complain_at(line, f"{what} is {text!r}, which is not NAME or NAME@VERSION")
     return Ref(name, version.lstrip("0"), line)
 
 
@@ -79,8 +77,6 @@ def _mapping(section: Section, at_top: bool) -> Node:
         if len(kinds) > 1:
             section.complain(f"{section.what} is of several kinds: {', '.join(kinds)}", kinds[1])
         node = _KINDS[kinds[0]](section)
-        for kind in kinds[1:]:
-            section.take(kind)
     timeout, retry = section.number("timeout", 0, 3600), section.number("retry", 0, 100)
     if retry is not None and retry != int(retry):
         section.complain(f"'retry' of {section.what} is not a whole number", "retry")
@@ -93,10 +89,9 @@ def _mapping(section: Section, at_top: bool) -> Node:
 def _step(section: Section, needs_name: bool) -> Node:
     handler, model = section.text("handler", None), section.text("model", None)
     version, offload = section.text("version", "") or "", section.one_of("offload", "thread", "process", "inline")
-    module, _, attribute = (handler or "m:C").partition(":")
-    if not all(part.isidentifier() for part in [*module.split("."), attribute]):
+    if handler is not None and not _is_import(handler):
         section.complain(f"{handler!r} is not of the form 'module.path:Class'", key="handler")
-    if version and not (version.isascii() and version.isdigit()):
+    if version and not _is_version(version):
         section.complain(f"'version' of {section.what} is {version!r}; it has to be a number", "version")
     if needs_name and handler is None and model is None:
         section.complain(f"{section.what} has no kind; known are handler, model, {', '.join(_KINDS)}")
@@ -115,9 +110,7 @@ def _sequence(section: Section) -> Node:
             value, word = _without(value, "input")
             given = "prediction" if word is None else word
             if given not in ("prediction", "instance", "both"):
-                section.mistakes.append(
-                    f"{section.file}:{line}: 'input' of {what} is {given!r}; it can be prediction, instance, both"
-                )
+                section.complain_at(line, f"'input' of {what} is {given!r}; it can be prediction, instance, both")
         steps.append(Then(_node(value, line, what, section), cast("Any", given)))
     return Sequence_(tuple(steps))
 
@@ -156,7 +149,7 @@ def _weight(text: str | None, line: int, what: str, above: Section) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value < float("inf"):
-        above.mistakes.append(f"{above.file}:{line}: the weight of {what} is not a number above 0")
+        above.complain_at(line, f"the weight of {what} is not a number above 0")
         return 1.0
     return value
 
@@ -177,7 +170,7 @@ def _ensemble(section: Section) -> Node:
     else:
         members = _nodes(inner, "members")
     merge, optional = inner.text("merge", "object") or "object", frozenset(_words(inner, "optional"))
-    if merge not in _MERGES and not _FUNCTION.fullmatch(merge):
+    if merge not in _MERGES and not _is_import(merge):
         inner.complain(
             f"'merge' of {inner.what} is {merge!r}; it can be {', '.join(_MERGES)}, or module.path:function", "merge"
         )
@@ -223,14 +216,12 @@ _KINDS: Mapping[str, Callable[[Section], Node]] = {
 
 def _source(section: Section, kinds: tuple[str, ...]) -> From | None:
     """Where a value comes from: exactly one of some keys."""
+    for kind in kinds:
+        section.knows(kind)
     given = [kind for kind in kinds if kind in section.nodes]
     if len(given) != 1:
         section.complain(f"{section.what} needs one of {', '.join(kinds)}")
-        for kind in kinds:
-            section.take(kind)
         return None
-    for kind in kinds:
-        section.knows(kind)
     kind = cast("Any", given[0])
     text: Function = _function(section, kind) if kind == "function" else section.text(kind, "") or ""
     return From(kind, text.lower() if kind == "header" and isinstance(text, str) else text)
@@ -238,9 +229,19 @@ def _source(section: Section, kinds: tuple[str, ...]) -> From | None:
 
 def _function(section: Section, key: str) -> str:
     text = section.text(key, "") or ""
-    if not _FUNCTION.fullmatch(text):
+    if not _is_import(text):
         section.complain(f"{text!r} is not of the form 'module.path:function'", key)
     return text
+
+
+def _is_import(text: str) -> bool:
+    """Whether it has the form `module.path:name`."""
+    module, _, name = text.partition(":")
+    return all(part.isidentifier() for part in [*module.split("."), name])
+
+
+def _is_version(text: str) -> bool:
+    return text.isascii() and text.isdigit()
 
 
 def _inner(section: Section, key: str) -> Node:

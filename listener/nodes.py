@@ -1,4 +1,4 @@
-"""The graph as it is described: in listener.yaml (`node_reader.py`), or in Python with these classes. It runs nothing.
+"""The graph as listener.yaml describes it (`node_reader.py`). It runs nothing; `graph/` does.
 
 docs/reference/listener-yaml.md, "The graph".
 """
@@ -6,7 +6,7 @@ docs/reference/listener-yaml.md, "The graph".
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeAlias, Union
 
 #: `module.path:name` in the service's folder, or what it would name.
@@ -35,14 +35,14 @@ class Step:
     """One handler, or one model as it is.
 
     Attributes:
-        handler: `module.path:Class`, or the class; None = the model as it is.
+        handler: `module.path:Class`; None = the model as it is.
         model: in the repository; "" leaves it to the handler's `model`, or to the name of the route.
         version: of the model, digits; "" = Triton chooses.
         line: in listener.yaml; 0 = it stands in no file.
         offload: `thread`, `process` or `inline`; "" leaves it to the handler.
     """
 
-    handler: str | type | None = None
+    handler: str | None = None
     model: str = ""
     version: str = ""
     line: int = 0
@@ -214,21 +214,9 @@ class Named:
     """
 
     name: str
-    node: Node = field(default_factory=Step)
+    node: Node
     choosable: bool = True
     line: int = 0
-
-
-def children(node: Node) -> Iterator[tuple[str, Node]]:
-    """The nodes within one, each with the word for its place: `cases.cat`, `arms.new`, `nodes[1]`."""
-    for each in fields(node):
-        value = getattr(node, each.name)
-        if isinstance(value, Mapping):
-            yield from ((f"{each.name}.{name}", _node(item)) for name, item in value.items())
-        elif isinstance(value, list | tuple):
-            yield from ((f"{each.name}[{index}]", _node(item)) for index, item in enumerate(value))
-        elif isinstance(value, NODES):
-            yield each.name, value
 
 
 def rebuilt(node: Node, make: Callable[[str, Node], Node]) -> Node:
@@ -236,7 +224,7 @@ def rebuilt(node: Node, make: Callable[[str, Node], Node]) -> Node:
 
     Args:
         node: the node.
-        make: from the word for a place, as `children` has it, and the node there.
+        make: from the word for a place, `cases.cat`, `arms.new` or `nodes[1]`, and the node there.
     """
 
     def other(where: str, value: Any) -> Any:
@@ -256,16 +244,23 @@ def rebuilt(node: Node, make: Callable[[str, Node], Node]) -> Node:
     return replace(node, **made)
 
 
+def children(node: Node) -> list[tuple[str, Node]]:
+    """The nodes within one, each with the word for its place."""
+    found: list[tuple[str, Node]] = []
+
+    def keep(where: str, child: Node) -> Node:
+        found.append((where, child))
+        return child
+
+    rebuilt(node, keep)
+    return found
+
+
 def within(node: Node) -> Iterator[Node]:
     """The node and all within it; references are not followed."""
     yield node
     for _, child in children(node):
         yield from within(child)
-
-
-def _node(item: Any) -> Node:
-    made: Node = item.node if isinstance(item, Arm | Then) else item
-    return made
 
 
 NODES = (Step, Ref, Pass, Sequence_, Switch, Split, Ensemble, Fallback, Shadow, Cascade, Limited)

@@ -49,15 +49,17 @@ class Section:
         for key_node, value in node.value:
             line = key_node.start_mark.line + 1
             if not isinstance(key_node, yaml.ScalarNode):
-                self.mistakes.append(f"{self.file}:{line}: {one_line(f'a key of {self.what} is not a piece of text')}")
+                self.complain_at(line, f"a key of {self.what} is not a piece of text")
                 continue
             key = str(key_node.value)
             if key in self.nodes:
-                self.mistakes.append(f"{self.file}:{line}: {one_line(f'{key!r} stands twice in {self.what}')}")
+                self.complain_at(line, f"{key!r} stands twice in {self.what}")
             self.nodes[key] = (line, value)
 
     def complain(self, sentence: str, key: str | None = None) -> None:
-        line = self.nodes[key][0] if key in self.nodes else self.line
+        self.complain_at(self.nodes[key][0] if key in self.nodes else self.line, sentence)
+
+    def complain_at(self, line: int, sentence: str) -> None:
         self.mistakes.append(f"{self.file}:{line}: {one_line(sentence)}")
 
     def text(self, key: str, default: str | None) -> str | None:

@@ -62,7 +62,7 @@ class Service:
 
     @property
     def choices(self) -> list[str]:
-        """The names that requests can choose, in the order of the file."""
+        """The names that requests can choose: those of single steps first."""
         return [*self.routes, *(name for name, graph in self.graphs.items() if graph.choosable)]
 
     @property
@@ -120,7 +120,7 @@ def _service(top: Section, folder: Path, chosen: str) -> Service | None:
     if top.mistakes:
         return None
     routes, parts, graphs = _apart(named)
-    choices = [name for name, each in named.items() if each.choosable]
+    choices = [name for name, each in named.items() if each.choosable]  # in the order of the file
     default = chosen or default
     if default is None and len(choices) > 1:
         top.complain(f"'default' is missing; it chooses one of the routes {', '.join(choices)}")
@@ -130,9 +130,7 @@ def _service(top: Section, folder: Path, chosen: str) -> Service | None:
         top.complain(f"'repository' is {repository!r}, which is no path", key="repository")
         return None
     default = default or next(iter(choices), "")
-    if default in parts and not parts[default].line:
-        routes[default] = parts.pop(default)
-    elif choices and default not in choices and default not in named:  # a model of that name, as it is
+    if choices and default not in choices and default not in named:  # a model of that name, as it is
         routes[default] = Route(default)
     return Service(folder, path, default, routes, graphs, parts)
 
@@ -177,5 +175,4 @@ def _apart(named: Mapping[str, Named]) -> tuple[dict[str, Route], dict[str, Rout
 
 
 def _route(name: str, step: Step) -> Route:
-    handler = step.handler if isinstance(step.handler, str) else None
-    return Route(name, handler, step.model or None, step.line, step.version, step.offload)
+    return Route(name, step.handler, step.model or None, step.line, step.version, step.offload)

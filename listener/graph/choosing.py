@@ -92,7 +92,7 @@ def word(value: Json) -> str | None:
         value = int(value)
     try:
         return None if value is MISSING else orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY).decode()
-    except (TypeError, orjson.JSONEncodeError):
+    except TypeError:
         return None
 
 

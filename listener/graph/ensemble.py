@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import orjson
 
+from listener.at_once import at_once
 from listener.call import Call, Json, Reply
 from listener.errors import ListenerError
 from listener.graph.choosing import not_usable
@@ -39,12 +40,8 @@ class Ensemble:
 
     async def __call__(self, call: Call) -> Reply:
         call = call.plain()
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._asked(name, node, call)) for name, node in self._members.items()]
-        except BaseExceptionGroup as failures:  # the first one, which ended the others
-            raise failures.exceptions[0] from None
-        rows = zip(*(task.result() for task in tasks), strict=True)
+        answers = await at_once([partial(self._asked, name, node, call) for name, node in self._members.items()])
+        rows = zip(*answers, strict=True)
         return Reply([self._merged(dict(zip(self._members, row, strict=True))) for row in rows])
 
     async def _asked(self, name: str, node: Node, call: Call) -> Sequence[Json]:

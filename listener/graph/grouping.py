@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from typing import TypeVar
 
+from listener.at_once import at_once
 from listener.call import Call, Json, Reply
 from listener.errors import InstanceError
 from listener.graph.step import Node
@@ -30,18 +31,11 @@ async def by_key(call: Call, keys: Sequence[K], node: Callable[[K], Node]) -> Re
         places.setdefault(key, []).append(index)
     if len(places) == 1:
         return await node(next(iter(places)))(call)
+    answers = await at_once([partial(part, call, indices, node(key)) for key, indices in places.items()])
     made: list[Json] = [None] * len(keys)
-
-    async def one(key: K, indices: list[int]) -> None:
-        for index, value in zip(indices, await part(call, indices, node(key)), strict=True):
+    for indices, predictions in zip(places.values(), answers, strict=True):
+        for index, value in zip(indices, predictions, strict=True):
             made[index] = value
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            for key, indices in places.items():
-                group.create_task(one(key, indices))
-    except BaseExceptionGroup as failures:  # the first one, which ended the others
-        raise failures.exceptions[0] from None
     return Reply(made)
 
 

@@ -67,7 +67,7 @@ class Router:
             if _version(call.context):
                 raise _unknown(call.context, "version", f"route {name!r} has several steps, and no versions")
             return await graph(call)
-        step, call = await self.choose(call)
+        step, call = await self._versioned(name, call)
         return await step(call)
 
     async def choose(self, call: Call) -> tuple[Step, Call]:
@@ -78,8 +78,11 @@ class Router:
             UnknownModel: the path does.
             Unavailable: the model is there and not ready.
         """
+        return await self._versioned(_asked_for(call.context) or self._default(), call)
+
+    async def _versioned(self, name: str, call: Call) -> tuple[Step, Call]:
         context = call.context
-        step = await self.step(_asked_for(context) or self._default(), context)
+        step = await self.step(name, context)
         version = _version(context)
         if version and not await self._models.has_version(step.model, version):
             known = ", ".join(await self._models.versions(step.model))

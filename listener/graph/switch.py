@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from listener.call import Call, Json, Reply
+from listener.call import Call, Reply
 from listener.errors import BadRequest, InstanceError
-from listener.graph.choosing import MISSING, Source, source, word
+from listener.graph.choosing import Source, source, word
 from listener.graph.grouping import by_key
 from listener.graph.step import Node
 from listener.nodes import From
@@ -50,5 +50,5 @@ class Switch:
         return names.get(self._on.kind, "what {} says").format(self._on.what)
 
 
-def _said(text: Json) -> str:
-    return "missing" if text is None or text is MISSING else repr(text[:100])
+def _said(text: str | None) -> str:
+    return "missing" if text is None else repr(text[:100])

@@ -48,10 +48,10 @@ class Modules:
 def _packages(folder: Path) -> set[str]:
     """The first names of the handlers in listener.yaml; none where it cannot be read, which the listener will say."""
     try:
-        routes = services.read(folder).routes.values()
+        steps = services.read(folder).steps.values()
     except ConfigError:
         return set()
-    return {route.handler.partition(":")[0].partition(".")[0] for route in routes if route.handler}
+    return {step.handler.partition(":")[0].partition(".")[0] for step in steps if step.handler}
 
 
 def _lies_in(module: ModuleType, folder: Path) -> bool:

@@ -104,13 +104,8 @@ def signatures(found: repository.ModelFolder, mistakes: list[str]) -> list[onnx_
 def _check_default(found: Service, specs: Specs | None) -> Iterator[str]:
     """Where no route has the name of the default, it is that of a model."""
     route = found.routes.get(found.default)
-    if (
-        found.default
-        and found.default not in found.graphs
-        and (route is None or not route.line)
-        and specs is not None
-        and found.default not in specs
-    ):
+    is_route = found.default in found.graphs or (route is not None and route.line > 0)
+    if found.default and not is_route and specs is not None and found.default not in specs:
         yield (
             f"{_place(found)}the default {found.default!r} is neither a route nor a model in {found.repository}; "
             f"{_hint(found.default, specs)}"

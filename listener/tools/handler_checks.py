@@ -16,7 +16,7 @@ from listener import loader
 from listener.call import Context
 from listener.errors import ConfigError, one_line
 from listener.handler import Handler
-from listener.hooks import takes_context
+from listener.hooks import takes_context, with_context
 from listener.pool import Pool
 from listener.service import Route, Service
 from listener.tensors import NUMPY, ModelSpec, TensorSpec, fits
@@ -103,9 +103,7 @@ async def _driven(
         offline = {name: _Offline(spec) for name, spec in specs.items()}
         made = await loader.load(service, route, handler, offline, pool)
         sentences = await _example(made, specs, pool)
-        closed = await asyncio.to_thread(made.close)
-        if inspect.isawaitable(closed):
-            await closed
+        await loader.called(made.close)
         return sentences
 
 
@@ -152,9 +150,9 @@ async def _example(made: Handler, specs: Mapping[str, ModelSpec | None], pool: P
     """Sends the example through `preprocess`, unless `predict` is overridden: then nobody knows what happens to it."""
     if made.example is None or type(made).predict is not Handler.predict:
         return []
-    arguments = [made.example, Context()][: 2 if takes_context(made.preprocess) else 1]
+    preprocess = with_context(made.preprocess)
     try:
-        result = await pool.run(lambda: made.preprocess(*arguments))
+        result = await pool.run(lambda: preprocess(made.example, Context()))
         arrays = await result if inspect.isawaitable(result) else result
     except Exception as error:
         return [f".example: preprocess refuses it: {one_line(f'{type(error).__name__}: {error}')}"]

@@ -6,11 +6,12 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from listener.at_once import at_once
 from listener.call import Arrays
 from listener.errors import DeadlineExceeded, TritonFailed, Unavailable
 from listener.rows import row_count, rows_of, singles, stack
@@ -21,7 +22,6 @@ from listener.triton.codec import Codec
 from listener.triton.flight import Flight
 from listener.triton.split import join, parts
 
-T = TypeVar("T")
 Tensors = dict[str, NDArray[Any]]
 
 #: Parts of one request that are with Triton at a time, so that a large one does not keep all others out.
@@ -164,7 +164,7 @@ class Model:
                 if len(checked) == 1:
                     return [await self.infer_checked(checked[0], top_k)]
                 calls = [self._calls(arrays, self.spec.max_batch_size, top_k) for arrays in checked]
-                answers = iter(await _side_by_side([call for each in calls for call in each]))
+                answers = iter(await at_once([call for each in calls for call in each], _AT_ONCE))
                 return [[next(answers) for _ in each] for each in calls]
         except TimeoutError:
             raise DeadlineExceeded("Triton did not answer within the request's time") from None
@@ -174,7 +174,7 @@ class Model:
         rows, size = row_count(arrays), self.spec.max_batch_size
         if 0 < rows <= size:
             return [await self._one(arrays, rows, top_k)]
-        return await _side_by_side(self._calls(arrays, size, top_k))
+        return await at_once(self._calls(arrays, size, top_k), _AT_ONCE)
 
     def _calls(self, arrays: Tensors, size: int, top_k: int) -> list[Callable[[], Awaitable[Tensors]]]:
         """What one batch needs of calls of so many rows, in the order of its rows."""
@@ -214,31 +214,6 @@ class Model:
                 del self._classifying[next(iter(self._classifying))]
             codec = self._classifying[top_k] = self._client.codec(self.spec, self._version, top_k)
         return codec
-
-
-async def _side_by_side(calls: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
-    """Results in order, a few calls at a time; the first failure cancels the rest and is raised as it is."""
-    if len(calls) == 1:
-        return [await calls[0]()]
-    results: dict[int, T] = {}
-    remaining = iter(enumerate(calls))
-
-    async def work() -> None:
-        for index, call in remaining:
-            results[index] = await call()
-
-    tasks = [asyncio.create_task(work()) for _ in range(min(_AT_ONCE, len(calls)))]
-    try:
-        # not gather, which loses a cancellation that comes when one of several calls has just failed
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-        for task in filter(done.__contains__, tasks):
-            task.result()
-    except BaseException:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        raise
-    return [results[index] for index in range(len(calls))]
 
 
 def _is_large(arrays: Arrays) -> bool:

@@ -7,7 +7,6 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from listener.testing import FakeModel, FakeTriton
 from listener.triton import model as under_test
 from listener.triton.client import TritonClient
 from listener.triton.codec import Codec
-from listener.triton.model import Model, _side_by_side
+from listener.triton.model import Model
 
 
 class Recorder(TritonClient):
@@ -81,22 +80,6 @@ async def test_the_failure_of_a_part_ends_the_others() -> None:
     with pytest.raises(TritonFailed):
         await made.infer({"X": batch})
     assert client.cancelled == 2
-
-
-async def test_a_cancellation_wins_over_a_failure_of_the_same_moment() -> None:
-    calls = [asyncio.get_running_loop().create_future() for _ in range(2)]
-
-    async def wait(call: asyncio.Future[None]) -> None:
-        await call
-
-    whole = asyncio.create_task(_side_by_side([partial(wait, call) for call in calls]))
-    await asyncio.sleep(0.01)
-    calls[0].set_exception(TritonFailed("the model failed"))
-    await asyncio.sleep(0)  # the first call has failed, which is not known further up yet
-    whole.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await whole
-    assert calls[1].cancelled()
 
 
 @pytest.mark.parametrize(
