@@ -46,8 +46,9 @@ async def build(settings: Settings, service: Service, stack: AsyncExitStack) -> 
     stack.push_async_callback(client.close)
     pool = Pool(settings.thread_count, settings.process_count)
     stack.callback(pool.close)
-    leaves = service.steps
     # users' code is imported and loaded in a thread: it may take long, and health must answer meanwhile
+    service = await asyncio.to_thread(loader.expanded, service)
+    leaves = service.steps
     classes = await asyncio.to_thread(
         lambda: {name: loader.handler_class(service, route) for name, route in leaves.items()}
     )

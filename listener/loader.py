@@ -10,17 +10,19 @@ import logging
 import sys
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from listener import compose
 from listener.errors import ConfigError, one_line
 from listener.handler import Handler, Model
 from listener.hooks import with_context
+from listener.nodes import Composed, Named, Node, Ref, Step, rebuilt
 from listener.pool import Pool
-from listener.service import Route, Service
+from listener.service import Route, Service, with_graphs
 
 log = logging.getLogger("listener.app")
 
@@ -41,6 +43,43 @@ def handler_class(service: Service, route: Route) -> type[Handler]:
     if not (inspect.isclass(found) and issubclass(found, Handler)):
         raise ConfigError(f"{place}: {route.handler!r} is not a subclass of listener.Handler")
     return found
+
+
+def expanded(service: Service) -> Service:
+    """The service with the nodes that its Python composes (`graph: module.path:name`), which is imported for it.
+
+    Raises:
+        ConfigError: with a sentence for each of them that cannot be had.
+    """
+    mistakes: list[str] = []
+    graphs: dict[str, Named] = {}
+    for name, each in service.graphs.items():
+        try:
+            place = f"{'routes' if each.choosable else 'nodes'}.{name}"
+            graphs[name] = replace(each, node=_composed(service, each.node, place))
+        except ConfigError as error:
+            mistakes += error.mistakes
+    if mistakes:
+        raise ConfigError(*mistakes)
+    return service if graphs == service.graphs else with_graphs(service, graphs)
+
+
+def _composed(service: Service, node: Node, place: str) -> Node:
+    if not isinstance(node, Composed):
+        return rebuilt(node, lambda where, child: _composed(service, child, f"{place}.{where}"))
+    where = f"{service.file}:{node.line}: {place}.graph"
+    found = _imported(service, node.source, where, "node")
+    try:
+        is_function = callable(found) and not inspect.isclass(found)
+        return _located(compose.node(found() if is_function else found), node.line)
+    except (Exception, SystemExit) as error:
+        raise ConfigError(f"{where}: {node.source!r}: {_explain(error, service.folder)}") from error
+
+
+def _located(node: Node, line: int) -> Node:
+    """The node where what has a line stands in that one of listener.yaml."""
+    made = replace(node, line=line) if isinstance(node, Step | Ref) else node
+    return rebuilt(made, lambda _, child: _located(child, line))
 
 
 def function(service: Service, source: str) -> Callable[..., Any]:
@@ -155,7 +194,8 @@ def _made(
     made = handler()
     for name in ("instance_schema", "prediction_schema"):
         _check_schema(name, getattr(made, name))
-    recipe = Recipe(service, route) if route.handler else None
+    # what is composed in Python need not be fit to travel
+    recipe = Recipe(replace(service, graphs={}), route) if route.handler else None
     made.bind(route.name, model_name(route, handler), models, pool, offload, recipe)
     return made
 

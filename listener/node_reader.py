@@ -11,8 +11,11 @@ from typing import Any, cast
 import yaml
 
 from listener.nodes import (
+    INPUTS,
+    MERGES,
     Arm,
     Cascade,
+    Composed,
     Ensemble,
     Fallback,
     From,
@@ -28,12 +31,11 @@ from listener.nodes import (
     Step,
     Switch,
     Then,
+    is_import,
+    is_version,
+    reference,
 )
 from listener.sections import Section, is_null
-
-#: The word for a node that gives back what it got.
-PASS = "pass"
-_MERGES = ("object", "mean", "vote")
 
 
 def named(name: str, section: Section, choosable: bool) -> Named:
@@ -58,14 +60,10 @@ def _node(value: yaml.Node | None, line: int, what: str, above: Section) -> Node
 
 
 def _reference(text: str, line: int, what: str, above: Section) -> Node:
-    if text == PASS:
-        return Pass()
-    name, at, version = text.rpartition("@")
-    if not at:
-        return Ref(text, line=line)
-    if not name or not _is_version(version):
+    if (found := reference(text, line)) is None:
         above.complain_at(line, f"{what} is {text!r}, which is not NAME or NAME@VERSION")
-    return Ref(name, version.lstrip("0"), line)
+        return Pass()
+    return found
 
 
 def _mapping(section: Section, at_top: bool) -> Node:
@@ -89,9 +87,9 @@ def _mapping(section: Section, at_top: bool) -> Node:
 def _step(section: Section, needs_name: bool) -> Node:
     handler, model = section.text("handler", None), section.text("model", None)
     version, offload = section.text("version", "") or "", section.one_of("offload", "thread", "process", "inline")
-    if handler is not None and not _is_import(handler):
+    if handler is not None and not is_import(handler):
         section.complain(f"{handler!r} is not of the form 'module.path:Class'", key="handler")
-    if version and not _is_version(version):
+    if version and not is_version(version):
         section.complain(f"'version' of {section.what} is {version!r}; it has to be a number", "version")
     if needs_name and handler is None and model is None:
         section.complain(f"{section.what} has no kind; known are handler, model, {', '.join(_KINDS)}")
@@ -109,8 +107,8 @@ def _sequence(section: Section) -> Node:
         if isinstance(value, yaml.MappingNode):
             value, word = _without(value, "input")
             given = "prediction" if word is None else word
-            if given not in ("prediction", "instance", "both"):
-                section.complain_at(line, f"'input' of {what} is {given!r}; it can be prediction, instance, both")
+            if given not in INPUTS:
+                section.complain_at(line, f"'input' of {what} is {given!r}; it can be {', '.join(INPUTS)}")
         steps.append(Then(_node(value, line, what, section), cast("Any", given)))
     return Sequence_(tuple(steps))
 
@@ -170,14 +168,18 @@ def _ensemble(section: Section) -> Node:
     else:
         members = _nodes(inner, "members")
     merge, optional = inner.text("merge", "object") or "object", frozenset(_words(inner, "optional"))
-    if merge not in _MERGES and not _is_import(merge):
+    if merge not in MERGES and not is_import(merge):
         inner.complain(
-            f"'merge' of {inner.what} is {merge!r}; it can be {', '.join(_MERGES)}, or module.path:function", "merge"
+            f"'merge' of {inner.what} is {merge!r}; it can be {', '.join(MERGES)}, or module.path:function", "merge"
         )
     for word in sorted(optional - members.keys()):
         inner.complain(f"'optional' of {inner.what} names {word!r}, which is no member", "optional")
     inner.refuse_others()
     return Ensemble(members, merge, optional)
+
+
+def _composed(section: Section) -> Node:
+    return Composed(_function(section, "graph"), section.nodes["graph"][0])
 
 
 def _fallback(section: Section) -> Node:
@@ -211,6 +213,7 @@ _KINDS: Mapping[str, Callable[[Section], Node]] = {
     "fallback": _fallback,
     "shadow": _shadow,
     "cascade": _cascade,
+    "graph": _composed,
 }
 
 
@@ -229,19 +232,9 @@ def _source(section: Section, kinds: tuple[str, ...]) -> From | None:
 
 def _function(section: Section, key: str) -> str:
     text = section.text(key, "") or ""
-    if not _is_import(text):
+    if not is_import(text):
         section.complain(f"{text!r} is not of the form 'module.path:function'", key)
     return text
-
-
-def _is_import(text: str) -> bool:
-    """Whether it has the form `module.path:name`."""
-    module, _, name = text.partition(":")
-    return all(part.isidentifier() for part in [*module.split("."), name])
-
-
-def _is_version(text: str) -> bool:
-    return text.isascii() and text.isdigit()
 
 
 def _inner(section: Section, key: str) -> Node:

@@ -12,6 +12,13 @@ from typing import Any, Literal, TypeAlias, Union
 #: `module.path:name` in the service's folder, or what it would name.
 Function: TypeAlias = str | Callable[..., Any]
 
+#: The word for a node that gives back what it got.
+PASS = "pass"
+#: How an ensemble may merge, beside a function.
+MERGES = ("object", "mean", "vote")
+#: Where the instances of a sequence's node may come from.
+INPUTS = ("prediction", "instance", "both")
+
 
 @dataclass(frozen=True, slots=True)
 class From:
@@ -197,8 +204,21 @@ class Limited:
     retry: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """A node that Python makes (`compose.py`); `loader.expanded` puts that one in its place.
+
+    Attributes:
+        source: `module.path:name` of a node, or of a function without arguments that gives one.
+        line: in listener.yaml.
+    """
+
+    source: str
+    line: int = 0
+
+
 Node: TypeAlias = Union[  # noqa: UP007 - the names stand below their use
-    Step, Ref, Pass, Sequence_, Switch, Split, Ensemble, Fallback, Shadow, Cascade, Limited
+    Step, Ref, Pass, Sequence_, Switch, Split, Ensemble, Fallback, Shadow, Cascade, Limited, Composed
 ]
 
 
@@ -263,7 +283,40 @@ def within(node: Node) -> Iterator[Node]:
         yield from within(child)
 
 
-NODES = (Step, Ref, Pass, Sequence_, Switch, Split, Ensemble, Fallback, Shadow, Cascade, Limited)
+def sources(node: Node) -> Iterator[str]:
+    """What the node and all within it import, `module.path:name`."""
+    for each in within(node):
+        match each:
+            case Step(handler=str() as source) | Composed(source=source):
+                yield source
+            case Switch(on=From("function", str() as source)):
+                yield source
+            case Ensemble(merge=str() as source) | Cascade(score=str() as source) if ":" in source:
+                yield source
+
+
+NODES = (Step, Ref, Pass, Sequence_, Switch, Split, Ensemble, Fallback, Shadow, Cascade, Limited, Composed)
+
+
+def reference(text: str, line: int = 0) -> Ref | Pass | None:
+    """The node that a text names: `pass`, `NAME` or `NAME@VERSION`; None = it is none of these."""
+    if text == PASS:
+        return Pass()
+    name, at, version = text.rpartition("@")
+    if not at:
+        return Ref(text, line=line) if text else None
+    return Ref(name, version.lstrip("0"), line) if name and is_version(version) else None
+
+
+def is_import(text: str) -> bool:
+    """Whether it has the form `module.path:name`."""
+    module, _, name = text.partition(":")
+    return all(part.isidentifier() for part in [*module.split("."), name])
+
+
+def is_version(text: str) -> bool:
+    """Whether it is the number of a version; Triton's begin at 1."""
+    return text.isascii() and text.isdigit() and int(text[:20]) > 0
 
 
 def cycle(named: Mapping[str, Named]) -> list[str]:

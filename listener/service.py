@@ -5,14 +5,13 @@ The keys are documented in docs/reference/listener-yaml.md; a test holds the two
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from listener import node_reader
 from listener.errors import ConfigError
-from listener.node_reader import PASS
-from listener.nodes import Named, Node, Ref, Step, cycle, rebuilt
+from listener.nodes import PASS, Named, Node, Ref, Step, cycle, rebuilt, sources
 from listener.sections import Section, compose
 
 FILE = "listener.yaml"
@@ -49,7 +48,8 @@ class Service:
         default: the route, or the model, of requests that name none; '' where nothing says it.
         routes: those of one handler or model, by name; without any, and without graphs, every model of the repository
             is served as it is.
-        graphs: routes and nodes of several steps, by name. Their steps are references to routes and parts.
+        graphs: routes and nodes of several steps, by name. Their steps are references to routes and parts. What Python
+            composes is not in them before `loader.expanded`.
         parts: steps that requests cannot choose, by name.
     """
 
@@ -69,6 +69,12 @@ class Service:
     def steps(self) -> dict[str, Route]:
         """Routes and parts."""
         return {**self.routes, **self.parts}
+
+    @property
+    def sources(self) -> list[str]:
+        """Everything in Python that listener.yaml names, `module.path:name`."""
+        found = [step.handler for step in self.steps.values() if step.handler]
+        return found + [source for graph in self.graphs.values() for source in sources(graph.node)]
 
     @property
     def file(self) -> Path:
@@ -116,10 +122,10 @@ def _service(top: Section, folder: Path, chosen: str) -> Service | None:
     top.refuse_others()
     if not top.mistakes and (found := cycle(named)):
         place = named[found[0]].line
-        top.mistakes.append(f"{top.file}:{place}: the graph has a cycle: {' -> '.join(found)}")
+        top.mistakes.append(f"{top.file}:{place}: {_in_circle(found)}")
     if top.mistakes:
         return None
-    routes, parts, graphs = _apart(named)
+    routes, parts, graphs = _apart(named, named)
     choices = [name for name, each in named.items() if each.choosable]  # in the order of the file
     default = chosen or default
     if default is None and len(choices) > 1:
@@ -148,10 +154,28 @@ def _named(top: Section) -> dict[str, Named]:
     return found
 
 
-def _apart(named: Mapping[str, Named]) -> tuple[dict[str, Route], dict[str, Route], dict[str, Named]]:
+def with_graphs(service: Service, graphs: Mapping[str, Named]) -> Service:
+    """The service with other nodes as its graphs.
+
+    Raises:
+        ConfigError: they refer to one another in a circle.
+    """
+    if found := cycle(graphs):
+        raise ConfigError(f"{service.file}:{graphs[found[0]].line}: {_in_circle(found)}")
+    routes, parts, rest = _apart(graphs, {*service.steps, *graphs})
+    return replace(service, routes={**service.routes, **routes}, parts={**service.parts, **parts}, graphs=rest)
+
+
+def _in_circle(names: list[str]) -> str:
+    return f"the graph has a cycle: {' -> '.join(names)}"
+
+
+def _apart(
+    named: Mapping[str, Named], known: Container[str]
+) -> tuple[dict[str, Route], dict[str, Route], dict[str, Named]]:
     """Single steps that requests can choose, those that they cannot, and what combines them.
 
-    A step that stands within another node gets the name of its place; a reference to what has no name here is one to a
+    A step that stands within another node gets the name of its place; a reference to what is not known is one to a
     model of the repository.
     """
     routes: dict[str, Route] = {}
@@ -162,7 +186,7 @@ def _apart(named: Mapping[str, Named]) -> tuple[dict[str, Route], dict[str, Rout
         if isinstance(node, Step):
             parts[place] = _route(place, node)
             return Ref(place, line=node.line)
-        if isinstance(node, Ref) and node.name not in named:
+        if isinstance(node, Ref) and node.name not in known:
             parts.setdefault(node.name, Route(node.name, None, None, node.line))
         return rebuilt(node, lambda where, child: flat(child, f"{place}.{where}"))
 

@@ -46,12 +46,12 @@ class Modules:
 
 
 def _packages(folder: Path) -> set[str]:
-    """The first names of the handlers in listener.yaml; none where it cannot be read, which the listener will say."""
+    """The first names of the modules in listener.yaml; none where it cannot be read, which the listener will say."""
     try:
-        steps = services.read(folder).steps.values()
+        sources = services.read(folder).sources
     except ConfigError:
         return set()
-    return {step.handler.partition(":")[0].partition(".")[0] for step in steps if step.handler}
+    return {source.partition(":")[0].partition(".")[0] for source in sources}
 
 
 def _lies_in(module: ModuleType, folder: Path) -> bool:

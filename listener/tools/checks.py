@@ -35,9 +35,19 @@ def of(find: Callable[[], Service]) -> list[str]:
         found = find()
     except ConfigError as error:
         return [one_line(mistake) for mistake in error.mistakes]
+    found, in_python = _expanded(found)
     in_repository, specs = _check_repository(found)
-    mistakes = [*_check_default(found, specs), *_check_routes(found, specs), *in_repository]
+    mistakes = [*in_python, *_check_default(found, specs), *_check_routes(found, specs), *in_repository]
     return [one_line(mistake) for mistake in dict.fromkeys(mistakes)]
+
+
+def _expanded(found: Service) -> tuple[Service, list[str]]:
+    """With what its Python composes, as far as that can be had, and what is wrong with it."""
+    try:
+        with handler_checks.quiet():
+            return loader.expanded(found), []
+    except ConfigError as error:
+        return found, list(error.mistakes)
 
 
 def _check_repository(found: Service) -> tuple[list[str], Specs | None]:

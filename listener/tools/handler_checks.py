@@ -60,7 +60,7 @@ class _Offline:
 def import_class(service: Service, route: Route, mistakes: list[str]) -> type[Handler] | None:
     """The class of a route's handler; None after adding to `mistakes`."""
     try:
-        with _quiet():
+        with quiet():
             return loader.handler_class(service, route)
     except ConfigError as error:
         mistakes += error.mistakes
@@ -84,7 +84,7 @@ def check(service: Service, route: Route, handler: type[Handler], specs: Mapping
     if mistakes:
         return mistakes
     try:
-        with _quiet():
+        with quiet():
             mistakes += [f"{place}{sentence}" for sentence in asyncio.run(_driven(service, route, handler, specs))]
     except _NeedsModel:
         pass  # nothing can be said without a model
@@ -111,7 +111,7 @@ def _place(service: Service, route: Route) -> str:
     return f"{service.file}:{route.line}: routes.{route.name}"
 
 
-def _quiet() -> contextlib.AbstractContextManager[Any]:
+def quiet() -> contextlib.AbstractContextManager[Any]:
     """What handlers print goes to standard error: on standard output, each line is a mistake."""
     return contextlib.redirect_stdout(sys.stderr)
 

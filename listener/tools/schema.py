@@ -55,6 +55,7 @@ def of_service(found: Service, name: str | None) -> Schemata:
     Raises:
         ConfigError: something is wrong or missing.
     """
+    found = loader.expanded(found)
     place = str(found.file if found.file.exists() else found.repository)
     default = found.default or _only_model(found)
     if name is None:
