@@ -7,9 +7,9 @@ from functools import partial
 from typing import Any, NamedTuple, NoReturn, Protocol
 
 from listener.call import Context
-from listener.errors import Unavailable
+from listener.errors import InstanceError, Unavailable
 from listener.offload import Carried, Processes
-from listener.tensors import ModelSpec
+from listener.tensors import ModelSpec, TensorError
 
 Specs = Mapping[str, ModelSpec | None]
 #: A hook of an item and the context.
@@ -28,14 +28,12 @@ class Recipe(Protocol):
 
 
 class Failed(NamedTuple):
-    """A hook raised something.
+    """In place of a result: the hook raised something.
 
     Attributes:
-        at: the index of the instance.
         error: what it raised.
     """
 
-    at: int
     error: BaseException
 
 
@@ -52,8 +50,14 @@ class Apart:
         self._recipe, self._models, self._processes = recipe, models, processes
         processes.first.append(partial(_hooks, recipe))
 
-    async def each(self, hook: str, items: Sequence[Any], context: Context) -> list[Any] | Failed:
-        """The results for all items, in order.
+    async def each(self, hook: str, items: Sequence[Any], context: Context, alone: bool = False) -> list[Any]:
+        """The results for all items, in order, up to the first that `Failed`.
+
+        Args:
+            hook: its name.
+            items: for it.
+            context: likewise.
+            alone: go on after an item that is at fault.
 
         Raises:
             Died: the process did.
@@ -67,7 +71,7 @@ class Apart:
             after=None,  # the answer is sent from here
         )
         specs = {name: _spec(model) for name, model in self._models.items()}
-        results: list[Any] | Failed = await self._processes.run(_called, self._recipe, hook, items, context, specs)
+        results: list[Any] = await self._processes.run(_called, self._recipe, hook, items, context, specs, alone)
         return results
 
 
@@ -127,14 +131,16 @@ def _hooks(recipe: Recipe) -> Mapping[str, CallHook]:
     return made
 
 
-def _called(recipe: Recipe, hook: str, items: Sequence[Any], context: Context, specs: Specs) -> Any:
-    """The results of the items, or `Failed` with the first one that did."""
+def _called(recipe: Recipe, hook: str, items: Sequence[Any], context: Context, specs: Specs, alone: bool) -> list[Any]:
+    """The results of the items, or `Failed` for one that did."""
     _models.specs.update(specs)
     call = _hooks(recipe)[hook]
-    results = []
-    for index, item in enumerate(items):
+    results: list[Any] = []
+    for item in items:
         try:
             results.append(call(item, context))
         except BaseException as error:  # not even SystemExit may end the process
-            return Failed(index, Carried(error))  # type: ignore[arg-type]  # arrives as the error
+            results.append(Failed(Carried(error)))  # type: ignore[arg-type]  # arrives as the error
+            if not (alone and isinstance(error, InstanceError | TensorError)):
+                break
     return results

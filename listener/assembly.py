@@ -12,8 +12,9 @@ from listener import loader
 from listener.call import Json
 from listener.endpoints.serving import Serving
 from listener.graph.build import Builder
+from listener.graph.node import Node
 from listener.graph.router import Router
-from listener.graph.step import Node, Step
+from listener.graph.step import Step
 from listener.handler import Handler
 from listener.pool import Pool
 from listener.readiness import Readiness
@@ -70,7 +71,7 @@ async def build(settings: Settings, service: Service, stack: AsyncExitStack) -> 
         stack.push_async_callback(shadow.close)
     routes = {name: steps[name] for name in service.routes}
     chosen = {name: graphs[name] for name in service.choices if name in graphs}
-    router = Router(routes, service.default, catalogue, relay, pool, chosen)
+    router = Router(routes, service.default, catalogue, relay, pool, chosen, service.alone)
     readiness = Readiness(client, catalogue, models, _examples(steps, handlers), settings.timeout)
     return Serving(router, readiness, catalogue, relay, partial(room, memory))
 

@@ -178,20 +178,34 @@ class Call(NamedTuple):
         instances: in the caller's order.
         context: what the request says besides.
         booleans: whether an instance may hold true or false; numpy would take them for numbers.
+        alone: an instance that is at fault gets `Failed` for a prediction, and the others theirs.
     """
 
     instances: Sequence[Json]
     context: Context = Context()
     booleans: bool = True
+    alone: bool = False
 
     def plain(self) -> Call:
         """The same where the instances are a list, and none of them a view of the body."""
         if isinstance(self.instances, Lazy | Rows):
-            return Call(self.instances.as_list(), self.context, self.booleans)
+            return self._replace(instances=self.instances.as_list())
         if not any(isinstance(instance, memoryview) for instance in self.instances):
             return self
-        instances = [bytes(item) if isinstance(item, memoryview) else item for item in self.instances]
-        return Call(instances, self.context, self.booleans)
+        return self._replace(
+            instances=[bytes(item) if isinstance(item, memoryview) else item for item in self.instances]
+        )
+
+
+class Failed(dict[str, Json]):
+    """In place of the prediction of an instance that is at fault.
+
+    Args:
+        reason: one sentence about the instance.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(error=reason)
 
 
 class Reply(NamedTuple):

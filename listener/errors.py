@@ -9,6 +9,7 @@ Statuses: docs/reference/contract.md, section "Status codes".
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -58,6 +59,21 @@ class InstanceError(BadRequest):
     def at(self, index: int) -> InstanceError:
         """The same complaint with its place."""
         return InstanceError(self.reason, index)
+
+
+class InstancesFailed(BadRequest):
+    """Several instances are at fault, each by itself; only where a request's instances fail one by one.
+
+    Args:
+        message: that of the first of them.
+        errors: with their places.
+    """
+
+    code = "bad_instance"
+
+    def __init__(self, message: str, errors: Sequence[InstanceError] = ()) -> None:
+        super().__init__(message)
+        self.errors = errors
 
 
 class Forbidden(ListenerError):

@@ -17,7 +17,7 @@ from listener import batches
 from listener.apart import Apart, Recipe
 from listener.batches import Batch
 from listener.call import Arrays, Call, Columns, Json, Reply, Rows
-from listener.errors import BadRequest, InstanceError, ListenerError
+from listener.errors import BadRequest, InstanceError, InstancesFailed, ListenerError
 from listener.hooks import PLACES, Hook, Pace, failed, in_thread, is_plain
 from listener.pool import Pool
 from listener.predictions import prediction, predictions, top_k
@@ -164,9 +164,9 @@ class Handler:
         instances, context = call.plain().instances, call.context
         try:
             if self._preprocess.is_default:
-                work = partial(batches.of_json, instances, spec)
+                work = partial(_read_alone if call.alone else batches.of_json, instances, spec)
                 return await self._before_pace.run(work, len(instances), self._pool)
-            arrays = await self._preprocess.each(instances, context, self._pool)
+            arrays = await self._preprocess.each(instances, context, self._pool, call.alone)
             for index, given in enumerate(arrays):
                 if not isinstance(given, Mapping):
                     what = type(given).__name__
@@ -188,7 +188,7 @@ class Handler:
             made = await self._after_pace.run(work, len(call.instances), self._pool)
             return batches.in_order(found, made)
         rows = batches.in_order(found, [rows_of(parts, spec) for parts in answers])
-        return await self._postprocess.each(rows, call.context, self._pool)
+        return await self._postprocess.each(rows, call.context, self._pool, call.alone)
 
     def bind(
         self,
@@ -224,6 +224,29 @@ class Handler:
         self._before_pace, self._after_pace = Pace(f"reading for {name!r}"), Pace(f"predictions of {name!r}")
         if is_plain(self.predict):
             self.__dict__["predict"] = in_thread(self.predict, pool)
+
+
+def _read_alone(instances: Sequence[Json], spec: ModelSpec) -> list[Batch]:
+    """As `batches.of_json`.
+
+    Raises:
+        InstancesFailed: of all instances that are wrong by themselves.
+        TensorError: where that is none: one that does not fit beside the others.
+    """
+    try:
+        return batches.of_json(instances, spec)
+    except TensorError:
+        if wrong := [error for index, each in enumerate(instances) if (error := _wrong(each, index, spec))]:
+            raise InstancesFailed(str(wrong[0]), wrong) from None
+        raise
+
+
+def _wrong(instance: Json, index: int, spec: ModelSpec) -> InstanceError | None:
+    try:
+        batches.of_json([instance], spec)
+    except TensorError as error:
+        return InstanceError(str(error.args[0]), index)
+    return None
 
 
 def _predictions(answers: Sequence[Sequence[Arrays]], spec: ModelSpec, classes: bool) -> list[list[Json]]:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from listener.apart import Apart, Failed
 from listener.call import Call, Context, Reply
-from listener.errors import HandlerFailed, InstanceError, ListenerError
+from listener.errors import HandlerFailed, InstanceError, InstancesFailed, ListenerError
 from listener.offload import CannotTravel, Died
 from listener.pool import Pool
 from listener.tensors import TensorError
@@ -109,26 +109,54 @@ class Hook:
         self._is_async = inspect.iscoroutinefunction(function)
         self._function = with_context(function)
 
-    async def each(self, items: Sequence[Any], context: Context, pool: Pool) -> list[Any]:
-        """Results in order. A plain hook gets all items of a request at once, so that a batch costs one hand-over."""
+    async def each(self, items: Sequence[Any], context: Context, pool: Pool, alone: bool = False) -> list[Any]:
+        """Results in order. A plain hook gets all items of a request at once, so that a batch costs one hand-over.
+
+        Args:
+            items: instances, or what the model gave for each.
+            context: of the request.
+            pool: of threads.
+            alone: go on after an item that is at fault.
+
+        Raises:
+            InstanceError: of the first item that is at fault.
+            InstancesFailed: in its place, of all that are, if they fail alone.
+            HandlerFailed: the hook raised something else.
+        """
         if self._is_async:
-            return list(await together([self._awaited(i, item, context) for i, item in enumerate(items)]))
+            calls = [self._awaited(i, item, context) for i, item in enumerate(items)]
+            return sorted_out(await asyncio.gather(*calls, return_exceptions=True), alone)
         if self._apart:
-            return await self._each_apart(self._apart, items, context)
+            return await self._each_apart(self._apart, items, context, alone)
+        if alone:
+            kept = partial(self._kept, items, context)
+            return sorted_out(await self._pace.run(kept, len(items), pool), alone)
         return await self._pace.run(
             lambda: [self._called(i, item, context) for i, item in enumerate(items)], len(items), pool
         )
 
-    async def _each_apart(self, apart: Apart, items: Sequence[Any], context: Context) -> list[Any]:
+    async def _each_apart(self, apart: Apart, items: Sequence[Any], context: Context, alone: bool) -> list[Any]:
         try:
-            results = await apart.each(self._name, items, context)
+            results = await apart.each(self._name, items, context, alone)
         except (Exception, SystemExit) as error:
             if isinstance(error, CannotTravel | Died):
                 error.add_note("it ran in another process, because of `offload: process`")
             raise failed(self._route, self._name, error, context) from error
-        if isinstance(results, Failed):
-            raise self._blame(results.error, results.at, context) from results.error
-        return results
+        told = [
+            self._blame(each.error, index, context) if isinstance(each, Failed) else each
+            for index, each in enumerate(results)
+        ]
+        return sorted_out(told, alone)
+
+    def _kept(self, items: Sequence[Any], context: Context) -> list[Any]:
+        """Results, or in their place what is wrong with an instance."""
+        made: list[Any] = []
+        for index, item in enumerate(items):
+            try:
+                made.append(self._called(index, item, context))
+            except InstanceError as error:
+                made.append(error)
+        return made
 
     def _called(self, index: int, item: Any, context: Context) -> Any:
         try:
@@ -193,6 +221,26 @@ async def together(calls: Sequence[Coroutine[Any, Any, Any]]) -> Sequence[Any]:
         if isinstance(result, BaseException):
             raise result
     return results
+
+
+def sorted_out(results: Sequence[Any], alone: bool) -> list[Any]:
+    """The results, if none is an error.
+
+    Raises:
+        InstancesFailed: where instances fail alone, and nothing is wrong but some of them.
+        BaseException: the first of the errors; those that are not about an instance come first where these fail alone.
+    """
+    errors = [result for result in results if isinstance(result, BaseException)]
+    if not errors:
+        return list(results)
+    about, others = _apart_from(errors) if alone else ([], errors)
+    raise others[0] if others else InstancesFailed(str(about[0]), about)
+
+
+def _apart_from(errors: Sequence[BaseException]) -> tuple[list[InstanceError], list[BaseException]]:
+    """Errors about an instance, and others."""
+    about = [error for error in errors if isinstance(error, InstanceError)]
+    return about, [error for error in errors if not isinstance(error, InstanceError)]
 
 
 def takes_context(function: Callable[..., Any]) -> bool:

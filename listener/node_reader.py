@@ -40,7 +40,8 @@ from listener.sections import Section, is_null
 
 def named(name: str, section: Section, choosable: bool) -> Named:
     """One entry of `routes` or of `nodes`."""
-    return Named(name, _mapping(section, at_top=True), choosable, section.line)
+    alone = choosable and section.one_of("errors", "request", "per_instance") == "per_instance"
+    return Named(name, _mapping(section, at_top=True), choosable, section.line, alone)
 
 
 def _node(value: yaml.Node | None, line: int, what: str, above: Section) -> Node:

@@ -230,6 +230,7 @@ class Named:
         name: its name.
         node: what it is.
         choosable: whether requests can name it.
+        alone: an instance that is at fault fails alone, where requests name it.
         line: in listener.yaml; 0 = it stands in no file.
     """
 
@@ -237,6 +238,7 @@ class Named:
     node: Node
     choosable: bool = True
     line: int = 0
+    alone: bool = False
 
 
 def rebuilt(node: Node, make: Callable[[str, Node], Node]) -> Node:

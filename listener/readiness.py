@@ -14,7 +14,7 @@ from typing import Protocol
 
 from listener.call import Call, Context, Json
 from listener.errors import ListenerError
-from listener.graph.step import Node
+from listener.graph.node import Node
 
 log = logging.getLogger("listener.readiness")
 

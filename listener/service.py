@@ -28,6 +28,7 @@ class Route:
         line: where it stands in listener.yaml; 0 when it stands in no file.
         version: of the model, digits; "" = Triton chooses, or the request.
         offload: where plain hooks run: `thread`, `process` or `inline`; "" leaves it to the handler.
+        alone: an instance that is at fault fails alone, where requests name this route.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Route:
     line: int = 0
     version: str = ""
     offload: str = ""
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,12 @@ class Service:
     def steps(self) -> dict[str, Route]:
         """Routes and parts."""
         return {**self.routes, **self.parts}
+
+    @property
+    def alone(self) -> frozenset[str]:
+        """The names under which an instance that is at fault fails alone."""
+        routes = [name for name, route in self.routes.items() if route.alone]
+        return frozenset(routes + [name for name, graph in self.graphs.items() if graph.alone])
 
     @property
     def sources(self) -> list[str]:
@@ -192,7 +200,9 @@ def _apart(
 
     for name, each in named.items():
         if isinstance(each.node, Step):
-            (routes if each.choosable else parts)[name] = replace(_route(name, each.node), line=each.line)
+            (routes if each.choosable else parts)[name] = replace(
+                _route(name, each.node), line=each.line, alone=each.alone
+            )
         else:
             graphs[name] = replace(each, node=flat(each.node, name))
     return routes, parts, graphs

@@ -16,6 +16,7 @@ FAMILY: list[tuple[type[ListenerError], int, str, int | None]] = [
     (errors.ListenerError, 500, "internal", None),
     (errors.BadRequest, 400, "bad_request", None),
     (errors.InstanceError, 400, "bad_instance", None),
+    (errors.InstancesFailed, 400, "bad_instance", None),
     (errors.Forbidden, 403, "forbidden", None),
     (errors.UnknownPath, 404, "unknown_path", None),
     (errors.UnknownModel, 404, "unknown_model", None),

@@ -21,8 +21,8 @@ def write(folder: Path, text: str | bytes) -> Path:
 
 
 OF_A_NODE = (
-    "cascade, ensemble, fallback, graph, handler, model, node, offload, retry, sequence, shadow, split, switch, "
-    "timeout, version"
+    "cascade, ensemble, errors, fallback, graph, handler, model, node, offload, retry, sequence, shadow, split, "
+    "switch, timeout, version"
 )
 
 

@@ -12,10 +12,11 @@ from listener.graph.cascade import Cascade
 from listener.graph.ensemble import Ensemble
 from listener.graph.fallback import Fallback
 from listener.graph.limits import Limits
+from listener.graph.node import Node
 from listener.graph.sequence import Sequence_, passed
 from listener.graph.shadow import Shadow
 from listener.graph.split import Split
-from listener.graph.step import Node, Step
+from listener.graph.step import Step
 from listener.graph.switch import Switch
 from listener.nodes import From, Function, Named
 

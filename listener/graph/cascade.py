@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from listener.call import Call, Json, Reply
+from listener.call import Call, Failed, Json, Reply
 from listener.errors import HandlerFailed
 from listener.graph.choosing import MISSING, not_usable, reach
 from listener.graph.grouping import each, part
-from listener.graph.step import Node
+from listener.graph.node import Node
 from listener.nodes import Function
 
 
@@ -42,7 +42,9 @@ class Cascade:
         return Reply(made)
 
     def _is_sure(self, prediction: Json) -> bool:
-        """Raises HandlerFailed where there is no score."""
+        """Raises HandlerFailed where there is no score. What is the instance's fault no other node can mend."""
+        if isinstance(prediction, Failed):
+            return True
         try:
             score = self._score(prediction)
             return bool(score >= self._below)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import orjson
 
 from listener.call import Call, Context, Json
-from listener.errors import HandlerFailed, ListenerError
+from listener.errors import HandlerFailed, InstanceError, ListenerError
 from listener.hooks import failed
 from listener.nodes import From
 
@@ -22,7 +22,7 @@ MISSING = _Missing()
 
 
 class Source(Protocol):
-    """Gives a value for each instance, `MISSING` where there is none."""
+    """Gives a value for each instance: `MISSING` where there is none, an `InstanceError` where it is at fault."""
 
     async def __call__(self, call: Call) -> list[Json]: ...
 
@@ -70,6 +70,8 @@ class _Asked:
         try:
             found = self._function(instance, context)
             return await found if self._is_async else found
+        except InstanceError as error:
+            return error
         except ListenerError:
             raise
         except (Exception, SystemExit) as error:

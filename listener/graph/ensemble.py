@@ -11,11 +11,11 @@ import numpy as np
 import orjson
 
 from listener.at_once import at_once
-from listener.call import Call, Json, Reply
+from listener.call import Call, Failed, Json, Reply
 from listener.errors import ListenerError
 from listener.graph.choosing import not_usable
 from listener.graph.grouping import each
-from listener.graph.step import Node
+from listener.graph.node import Node
 from listener.nodes import Function
 
 #: The predictions of one instance by member -> one.
@@ -53,6 +53,8 @@ class Ensemble:
             return [None] * len(call.instances)
 
     def _merged(self, row: Mapping[str, Json]) -> Json:
+        if failed := [made for made in row.values() if isinstance(made, Failed)]:
+            return failed[0]
         try:
             return self._merge(row)
         except ListenerError:

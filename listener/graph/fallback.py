@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from listener.call import Call, Reply
 from listener.errors import ListenerError
-from listener.graph.step import Node
+from listener.graph.node import Node
 
 log = logging.getLogger("listener.graph")
 

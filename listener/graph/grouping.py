@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
 from listener.at_once import at_once
-from listener.call import Call, Json, Reply
-from listener.errors import InstanceError
-from listener.graph.step import Node
+from listener.call import Call, Failed, Json, Reply
+from listener.errors import InstanceError, InstancesFailed
+from listener.graph.node import Node
 
 K = TypeVar("K", bound=Hashable)
 
@@ -47,6 +47,56 @@ async def part(call: Call, indices: Sequence[int], node: Node) -> Sequence[Json]
     except InstanceError as error:
         raise error if error.index is None else error.at(indices[error.index]) from None
     return each(reply)
+
+
+async def onward(call: Call, given: Sequence[Json], node: Node) -> Reply:
+    """Sends predictions on to a node as its instances, but for those that failed: these stay as they are.
+
+    Raises:
+        ListenerError: as the node. An `InstanceError` has the place among what was given.
+    """
+    left = [index for index, instance in enumerate(given) if not isinstance(instance, Failed)]
+    asked = call._replace(instances=given, booleans=True)
+    if len(left) == len(given):
+        return await node(asked)
+    made = list(given)
+    if left:
+        for index, value in zip(left, await part(asked, left, node), strict=True):
+            made[index] = value
+    return Reply(made)
+
+
+async def one_by_one(call: Call, node: Node) -> Reply:
+    """What a node says, with `Failed` for each instance that it blames; it is asked again about the others.
+
+    Raises:
+        ListenerError: as the node, where no instance of the request is to blame.
+    """
+    failed: dict[int, Failed] = {}
+    left = list(range(len(call.instances)))
+    asked = call
+    while left:
+        try:
+            reply = await node(asked)
+        except (InstanceError, InstancesFailed) as error:
+            errors = error.errors if isinstance(error, InstancesFailed) else [error]
+            places = {each.index: each.reason for each in errors}
+            if not all(place in range(len(left)) for place in places):
+                raise
+            failed.update((left[place], Failed(reason)) for place, reason in places.items() if place is not None)
+            left = [index for index in left if index not in failed]
+            plain = call.plain()
+            asked = plain._replace(instances=[plain.instances[index] for index in left])
+            continue
+        if not failed:
+            return reply
+        return Reply(_filled(failed, left, each(reply)))
+    return Reply([failed[index] for index in range(len(call.instances))])
+
+
+def _filled(failed: Mapping[int, Failed], left: Sequence[int], predictions: Sequence[Json]) -> list[Json]:
+    made = {**failed, **dict(zip(left, predictions, strict=True))}
+    return [made[index] for index in range(len(made))]
 
 
 def each(reply: Reply) -> Sequence[Json]:

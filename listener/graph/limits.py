@@ -8,7 +8,7 @@ import time
 
 from listener.call import Call, Reply
 from listener.errors import DeadlineExceeded, Unavailable
-from listener.graph.step import Node
+from listener.graph.node import Node
 
 #: Seconds before the second attempt; each further one waits twice as long, less up to a half by chance.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 1.0

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Collection, Mapping
 from types import MappingProxyType
 from typing import Protocol
 
-from listener.call import Call, Context, Reply
+from listener.call import Call, Columns, Context, Reply
 from listener.errors import BadRequest, ListenerError, UnknownModel
-from listener.graph.step import Node, Step
+from listener.graph.node import Node
+from listener.graph.step import Step
 from listener.handler import Handler, Model
 from listener.pool import Pool
 from listener.triton.relay import Relay
@@ -39,6 +40,7 @@ class Router:
         relay: for their steps.
         pool: likewise.
         graphs: routes of several steps.
+        alone: routes under which an instance that is at fault fails alone.
     """
 
     def __init__(
@@ -49,9 +51,11 @@ class Router:
         relay: Relay,
         pool: Pool,
         graphs: Mapping[str, Node] = NO_GRAPHS,
+        alone: Collection[str] = (),
     ) -> None:
         self.steps, self.graphs, self.default = steps, graphs, default
-        self._usual: Node | None = steps.get(default) or graphs.get(default)
+        self._alone = alone
+        self._usual: Node | None = None if default in alone else steps.get(default) or graphs.get(default)
         self._models, self._relay, self._pool = models, relay, pool
         self._unrouted: dict[str, tuple[Model, Step]] = {}
 
@@ -63,6 +67,7 @@ class Router:
 
     async def _chosen(self, call: Call) -> Reply:
         name = _asked_for(call.context) or self._default()
+        call = self._told(name, call)
         if graph := self.graphs.get(name):
             if _version(call.context):
                 raise _unknown(call.context, "version", f"route {name!r} has several steps, and no versions")
@@ -78,7 +83,14 @@ class Router:
             UnknownModel: the path does.
             Unavailable: the model is there and not ready.
         """
-        return await self._versioned(_asked_for(call.context) or self._default(), call)
+        name = _asked_for(call.context) or self._default()
+        return await self._versioned(name, self._told(name, call))
+
+    def _told(self, name: str, call: Call) -> Call:
+        """The call with what listener.yaml says of a route. Columns have no place for an instance's error."""
+        if name not in self._alone or type(call.instances) is Columns:
+            return call
+        return call._replace(alone=True)
 
     async def _versioned(self, name: str, call: Call) -> tuple[Step, Call]:
         context = call.context

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from listener.call import Call, Json, Reply
-from listener.graph.grouping import each
-from listener.graph.step import Node
+from listener.call import Call, Failed, Json, Reply
+from listener.graph.grouping import each, onward
+from listener.graph.node import Node
 
 Input = Literal["prediction", "instance", "both"]
 
@@ -26,14 +26,19 @@ class Sequence_:
         first, reply = call.plain(), None
         for node, given in self._steps:
             instances: Sequence[Json] = first.instances
-            if reply is not None and given != "instance":
-                instances = each(reply)
-                if given == "both":
-                    pairs = zip(first.instances, instances, strict=True)
-                    instances = [{"instance": instance, "prediction": made} for instance, made in pairs]
-            reply = await node(call._replace(instances=instances, booleans=True))
+            if reply is not None:
+                pairs = zip(first.instances, each(reply), strict=True)
+                instances = [_next(given, instance, made) for instance, made in pairs]
+            reply = await onward(call, instances, node)
         assert reply is not None
         return reply
+
+
+def _next(given: Input, instance: Json, prediction: Json) -> Json:
+    """The next node's instance; what has failed stays so."""
+    if given == "prediction" or isinstance(prediction, Failed):
+        return prediction
+    return instance if given == "instance" else {"instance": instance, "prediction": prediction}
 
 
 async def passed(call: Call) -> Reply:

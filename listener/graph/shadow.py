@@ -13,7 +13,7 @@ import orjson
 
 from listener.call import Call, Json, Lazy, Reply
 from listener.graph.grouping import each
-from listener.graph.step import Node
+from listener.graph.node import Node
 
 log = logging.getLogger("listener.shadow")
 

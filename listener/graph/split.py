@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from listener.call import Call, Reply
 from listener.graph.choosing import Source, source, word
 from listener.graph.grouping import by_key
-from listener.graph.step import Node
+from listener.graph.node import Node
 from listener.nodes import From
 
 #: Of a hash, of which a double tells 53 bits apart.

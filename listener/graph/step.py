@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Mapping
 from contextlib import aclosing
-from typing import Any, TypeAlias
+from typing import Any
 
 from listener import decoupled
-from listener.call import Call, Json, Reply
+from listener.call import Call, Failed, Json, Reply
+from listener.errors import InstanceError
+from listener.graph.grouping import one_by_one
 from listener.handler import Handler, check_reply
 from listener.hooks import blamed, together
 from listener.triton.paths import generate_path
 from listener.triton.relay import Relay
-
-#: Every node of the graph.
-Node: TypeAlias = Callable[[Call], Awaitable[Reply]]
 
 
 class Step:
@@ -41,12 +40,16 @@ class Step:
         #: The model that may be decoupled; what a handler does with its models is its own business.
         self._generic = handler.models[handler.model] if type(handler) is Handler else None
 
-    async def __call__(self, call: Call) -> Reply:
+    def __call__(self, call: Call) -> Awaitable[Reply]:
         if self.version and not call.context.version:
             call = call._replace(context=call.context._replace(version=self.version))
+        return one_by_one(call, self._asked) if call.alone else self._asked(call)
+
+    async def _asked(self, call: Call) -> Reply:
         if self.is_decoupled:
             return await decoupled.collect(self._relay, call, self.handler.spec)
-        if not self.handler.reads_views:
+        usual = self.handler.reads_views
+        if not usual:
             call = call.plain()
         try:
             reply = await (self._collected(call) if self.streams else self.handler.predict(call))
@@ -54,7 +57,8 @@ class Step:
             if (told := blamed(error, self.name, "predict", call.context)) is error:
                 raise
             raise told from error
-        return check_reply(self.name, call, reply)
+        checked = check_reply(self.name, call, reply)
+        return checked if usual else _told(checked, call.alone)
 
     @property
     def is_decoupled(self) -> bool:
@@ -114,3 +118,17 @@ class Step:
                 raise told from error
 
         return Reply(list(await together([one(index) for index in range(len(call.instances))])))
+
+
+def _told(reply: Reply, alone: bool) -> Reply:
+    """The same where a handler gave an `InstanceError` for a prediction, which is as good as raising it."""
+    if not isinstance(reply.predictions, list):
+        return reply
+    wrong = {index: said for index, said in enumerate(reply.predictions) if isinstance(said, InstanceError)}
+    if not wrong:
+        return reply
+    if not alone:
+        index, error = next(iter(wrong.items()))
+        raise error.at(index)
+    made = [Failed(said.reason) if isinstance(said, InstanceError) else said for said in reply.predictions]
+    return reply._replace(predictions=made)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
+from typing import TypeAlias
 
-from listener.call import Call, Reply
+from listener.call import Call, Failed, Json, Reply
 from listener.errors import BadRequest, InstanceError
 from listener.graph.choosing import Source, source, word
 from listener.graph.grouping import by_key
-from listener.graph.step import Node
+from listener.graph.node import Node
 from listener.nodes import From
+
+#: A case, None for `otherwise`, or what is wrong with an instance.
+_Key: TypeAlias = str | InstanceError | None
 
 
 class Switch:
@@ -27,19 +32,27 @@ class Switch:
         self._source: Source = source(on, name)
 
     async def __call__(self, call: Call) -> Reply:
-        words = [word(value) for value in await self._source(call)]
-        keys = [self._key(text, index) for index, text in enumerate(words)]
+        keys = [self._key(value, index) for index, value in enumerate(await self._source(call))]
+        if not call.alone and (wrong := next((key for key in keys if isinstance(key, InstanceError)), None)):
+            raise wrong
         return await by_key(call, keys, self._node)
 
-    def _key(self, text: str | None, index: int) -> str | None:
+    def _key(self, value: Json, index: int) -> _Key:
+        if isinstance(value, InstanceError):
+            return value.at(index)
+        text = word(value)
         if text in self._cases:
             return text
         if self._otherwise is not None:
             return None
         sentence = f"{self._what()} is {_said(text)}; it can be {', '.join(self._cases)}"
-        raise InstanceError(sentence, index) if self._on.per_instance else BadRequest(sentence)
+        if not self._on.per_instance:
+            raise BadRequest(sentence)
+        return InstanceError(sentence, index)
 
-    def _node(self, key: str | None) -> Node:
+    def _node(self, key: _Key) -> Node:
+        if isinstance(key, InstanceError):
+            return partial(_refused, key)
         if key is None:
             assert self._otherwise is not None
             return self._otherwise
@@ -48,6 +61,10 @@ class Switch:
     def _what(self) -> str:
         names = {"parameter": "parameters.{}", "header": "the header {}", "field": "its {!r}"}
         return names.get(self._on.kind, "what {} says").format(self._on.what)
+
+
+async def _refused(error: InstanceError, call: Call) -> Reply:
+    return Reply([Failed(error.reason)] * len(call.instances))
 
 
 def _said(text: str | None) -> str:

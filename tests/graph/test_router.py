@@ -348,7 +348,7 @@ async def test_whoever_leaves_a_stream_ends_the_generator() -> None:
 async def test_a_cancellation_reaches_the_generator() -> None:
     handler = Telling()
     for asked in (told(handler, ["wait"]), step("r", handler)(Call([["wait"]]))):
-        task = asyncio.create_task(asked)
+        task = asyncio.ensure_future(asked)
         await asyncio.sleep(0.01)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

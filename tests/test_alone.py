@@ -1,0 +1,237 @@
+"""`errors: per_instance`: an instance that is at fault fails alone, wherever that is found out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from textwrap import dedent, indent
+from typing import Any
+
+import pytest
+
+from listener.testing import FakeModel, FakeTriton
+from listener.testing.client import Client, Refused
+from listener.testing.modules import Modules
+
+BAD = {"error": "is bad"}
+
+PREPROCESS = """
+def preprocess(self, instance):
+    self.seen = getattr(self, "seen", 0) + 1
+    if instance == "bad":
+        raise InstanceError("is bad")
+    if instance == "bug":
+        raise RuntimeError("secret")
+    return {"x": np.array([instance], np.float32)}
+
+def postprocess(self, outputs):
+    return float(outputs["y"][0])
+"""
+ASYNC = PREPROCESS.replace("def p", "async def p")
+POSTPROCESS = """
+def preprocess(self, instance):
+    if instance == "bug":
+        raise RuntimeError("secret")
+    return {"x": np.array([-1 if instance == "bad" else instance], np.float32)}
+
+def postprocess(self, outputs):
+    if outputs["y"][0] == 0:
+        raise InstanceError("is bad")
+    return float(outputs["y"][0])
+"""
+RAISING = """
+async def predict(self, call):
+    for index, instance in enumerate(call.instances):
+        if instance == "bad":
+            raise InstanceError("is bad", index)
+        if instance == "bug":
+            raise RuntimeError("secret")
+    return Reply([instance + 1.0 for instance in call.instances])
+"""
+GIVING = """
+def predict(self, call):
+    if "bug" in call.instances:
+        raise RuntimeError("secret")
+    return Reply([InstanceError("is bad") if each == "bad" else each + 1.0 for each in call.instances])
+"""
+GENERATING = """
+async def predict(self, call):
+    if call.instances[0] == "bad":
+        raise InstanceError("is bad")
+    if call.instances[0] == "bug":
+        raise RuntimeError("secret")
+    yield call.instances[0] + 1.0
+"""
+FORMS = {
+    "preprocess": PREPROCESS,
+    "async": ASYNC,
+    "thread": "offload = 'thread'\n" + PREPROCESS,
+    "process": "offload = 'process'\n" + PREPROCESS,
+    "inline": "offload = 'inline'\n" + PREPROCESS,
+    "postprocess": POSTPROCESS,
+    "async postprocess": POSTPROCESS.replace("def p", "async def p"),
+    "predict that raises": RAISING,
+    "predict that gives it": GIVING,
+}
+
+
+def plus_one() -> FakeTriton:
+    triton = FakeTriton()
+    triton.models["m"] = FakeModel({"x": ("FP32", [1])}, {"y": ("FP32", [1])}, lambda given: {"y": given["x"] + 1})
+    return triton
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., Client]]:
+    made: list[Any] = [Modules(tmp_path)]
+
+    def start(yaml: str, code: str = "", beside: str = "") -> Client:
+        (tmp_path / "alone_handlers.py").write_text(
+            "import numpy as np\nfrom listener import Handler, InstanceError, Reply\n\n"
+            "class H(Handler):\n    model = 'm'\n" + indent(dedent(code), "    ") + dedent(beside)
+        )
+        (tmp_path / "listener.yaml").write_text(dedent(yaml))
+        made.append(Client(tmp_path, plus_one()))
+        return made[-1]  # type: ignore[no-any-return]
+
+    yield start
+    for each in reversed(made):
+        each.close()
+
+
+ALONE = "routes: {r: {handler: 'alone_handlers:H', errors: per_instance}}"
+
+
+@pytest.mark.parametrize("code", FORMS.values(), ids=FORMS.keys())
+def test_the_others_get_their_predictions(code: str, serve: Callable[..., Client]) -> None:
+    client = serve(ALONE, code)
+    assert client.predict([1, "bad", 2, "bad", 3]) == [2, BAD, 3, BAD, 4]
+    assert client.predict(["bad"]) == [BAD]
+    assert client.predict(["bad"] * 3) == [BAD] * 3
+    assert client.predict([1, 2]) == [2, 3]
+
+
+@pytest.mark.parametrize("code", FORMS.values(), ids=FORMS.keys())
+def test_what_is_no_instances_fault_fails_the_request(code: str, serve: Callable[..., Client]) -> None:
+    client = serve(ALONE, code)
+    with pytest.raises(Refused) as caught:
+        client.predict([1, "bad", "bug", "bad"])
+    assert caught.value.status == 500
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("code", FORMS.values(), ids=FORMS.keys())
+@pytest.mark.parametrize("errors", ["", "errors: request"])
+def test_without_it_the_request_fails(code: str, errors: str, serve: Callable[..., Client]) -> None:
+    client = serve(f"routes: {{r: {{handler: 'alone_handlers:H', {errors}}}}}", code)
+    with pytest.raises(Refused) as caught:
+        client.predict([1, 2, "bad", "bad"])
+    assert (caught.value.status, caught.value.error) == (400, "instances[2]: is bad")
+
+
+def test_a_generator_fails_for_its_instance_alone(serve: Callable[..., Client]) -> None:
+    client = serve(ALONE, GENERATING)
+    assert client.predict([1, "bad", 2]) == [[2], BAD, [3]]
+
+
+def test_a_preprocess_runs_twice_at_most_however_many_fail(serve: Callable[..., Client]) -> None:
+    code = PREPROCESS.replace('return float(outputs["y"][0])', "return self.seen")
+    client = serve(ALONE, code)
+    assert client.predict([1, *["bad"] * 50, 2])[-1] == 52 + 2
+
+
+def test_instances_for_a_model_without_code(serve: Callable[..., Client]) -> None:
+    client = serve("routes: {m: {errors: per_instance}}")
+    assert client.predict([[1], [1, 2], ["x"], [3]]) == [
+        [2],
+        {"error": "input 'x' has shape [2]; the model takes [1]"},
+        {"error": "input 'x' is FP32 and takes numbers, not 'x' at [0]"},
+        [4],
+    ]
+    with pytest.raises(Refused, match=r"instances\[1\]: input 'x' has shape"):
+        serve("routes: {m: {}}").predict([[1], [1, 2]])
+
+
+def test_columns_have_no_place_for_an_error(serve: Callable[..., Client]) -> None:
+    client = serve("routes: {m: {errors: per_instance}}")
+    assert client.post({"inputs": [[1], [2]]}) == (200, {"outputs": [[2], [3]]})
+    status, told = client.post({"inputs": [[1], ["x"]]})
+    assert (status, list(told)) == (400, ["error"])
+
+
+def test_it_counts_where_a_request_names_the_route(serve: Callable[..., Client]) -> None:
+    client = serve(
+        """
+        default: r
+        routes:
+          r: {handler: 'alone_handlers:H'}
+          calm: {node: r, errors: per_instance}
+          chain: {sequence: [calm, pass]}
+        """,
+        PREPROCESS,
+    )
+    assert client.predict([1, "bad"], parameters={"model": "calm"}) == [2, BAD]
+    for name in ("r", "chain"):
+        with pytest.raises(Refused, match=r"instances\[1\]: is bad"):
+            client.predict([1, "bad"], parameters={"model": name})
+
+
+GRAPHS = {
+    "sequence": ("{sequence: [r, r]}", [3, BAD, 5]),
+    "sequence with the instance": ("{sequence: [r, {node: r, input: instance}]}", [2, BAD, 4]),
+    "sequence with both": ("{sequence: [r, {node: pass, input: both}]}",
+                           [{"instance": 1, "prediction": 2}, BAD, {"instance": 3, "prediction": 4}]),
+    "fallback": ("{fallback: [r, pass]}", [2, BAD, 4]),
+    "ensemble": ("{ensemble: {members: {a: r, b: pass}}}", [{"a": 2, "b": 1}, BAD, {"a": 4, "b": 3}]),
+    "cascade": ("{cascade: {nodes: [r, pass], below: 3}}", [1, BAD, 4]),
+    "split": ("{split: {arms: {r: 1}}}", [2, BAD, 4]),
+    "shadow": ("{shadow: {node: r, mirror: pass, compare: true}}", [2, BAD, 4]),
+    "a time": ("{node: r, timeout: 5, retry: 1}", [2, BAD, 4]),
+    "one after another": ("{sequence: [{cascade: {nodes: [r, pass], below: 3}}, {ensemble: {members: {a: r}}}]}",
+                          [{"a": 2}, BAD, {"a": 5}]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("node", "expected"), GRAPHS.values(), ids=GRAPHS.keys())
+def test_through_every_node(node: str, expected: list[Any], serve: Callable[..., Client]) -> None:
+    yaml = f"""
+        default: g
+        routes: {{r: {{handler: 'alone_handlers:H'}}, g: {node.removesuffix("}")}, errors: per_instance}}}}
+    """
+    client = serve(yaml, PREPROCESS)
+    assert client.predict([1, "bad", 3]) == expected
+    assert client.predict(["bad", "bad"]) == [BAD, BAD]
+
+
+def test_an_instance_without_a_case_fails_alone(serve: Callable[..., Client]) -> None:
+    yaml = """
+        default: g
+        routes:
+          r: {handler: 'alone_handlers:H'}
+          g: {switch: {field: kind, cases: {a: pass, b: {sequence: [first, r]}}}, errors: per_instance}
+          h: {switch: {function: 'alone_handlers:kind', cases: {a: pass}, otherwise: pass}, errors: per_instance}
+        nodes:
+          first: {handler: 'alone_handlers:First'}
+    """
+    beside = """
+        class First(Handler):
+            model = "m"
+
+            async def predict(self, call):
+                return Reply([each["n"] for each in call.instances])
+
+        def kind(instance, context):
+            if instance == "bad":
+                raise InstanceError("is bad")
+            return "a"
+    """
+    client = serve(yaml, PREPROCESS, beside)
+    given = [{"kind": "a", "n": 1}, {"kind": "c"}, {"kind": "b", "n": 2}, {"kind": "b", "n": "bad"}, {}]
+    assert client.predict(given) == [
+        {"kind": "a", "n": 1},
+        {"error": "its 'kind' is 'c'; it can be a, b"},
+        3,
+        BAD,
+        {"error": "its 'kind' is missing; it can be a, b"},
+    ]
+    assert client.predict([1, "bad"], parameters={"model": "h"}) == [1, BAD]
