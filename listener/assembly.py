@@ -65,7 +65,7 @@ async def build(settings: Settings, service: Service, stack: AsyncExitStack) -> 
     await relay.open()
     stack.push_async_callback(relay.close)
     steps = {name: Step(name, handler, relay, leaves[name].version) for name, handler in handlers.items()}
-    builder = Builder(service.graphs, steps, catalogue, partial(loader.function, service), settings.timeout)
+    builder = Builder(service.graphs, steps, catalogue, partial(loader.function, service), pool, settings.timeout)
     graphs = await asyncio.to_thread(builder.all)
     for shadow in builder.shadows:
         stack.push_async_callback(shadow.close)

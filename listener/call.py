@@ -27,6 +27,11 @@ Json: TypeAlias = Any
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
+def whole(value: Json) -> Json:
+    """A whole number as an int, also where it came as a double, as every number may; all else as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 class Context(NamedTuple):
     """What a request says besides its instances. Handlers may read it; nobody may change it.
 

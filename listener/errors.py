@@ -135,14 +135,17 @@ class HandlerFailed(ListenerError):
     Args:
         hook: the method that failed.
         route: whose handler; None where that is not known.
+        why: a note for the log, where there is no error to be read there.
     """
 
     status = 500
     code = "handler_failed"
 
-    def __init__(self, hook: str, route: str | None = None) -> None:
+    def __init__(self, hook: str, route: str | None = None, why: str = "") -> None:
         whose = "a handler" if route is None else f"the handler of {route!r}"
         super().__init__(f"{whose} failed in {hook}; the log has the reason")
+        if why:
+            self.add_note(why)
 
 
 class TritonFailed(ListenerError):

@@ -7,9 +7,10 @@ import contextvars
 import inspect
 import logging
 import time
+from asyncio.events import _set_running_loop as set_running_loop
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from listener.apart import Apart, Failed
 from listener.call import Call, Context, Reply
@@ -63,11 +64,20 @@ class Pace:
             return await pool.run(lambda: self._measured(function, items))
         start = self._clock()
         try:
-            return contextvars.copy_context().run(self._measured, function, items)
+            return contextvars.copy_context().run(self._as_in_a_thread, function, items)
         finally:
             if not self._place and (took := self._clock() - start) > _MUCH_TOO_LONG:
                 self._place = "thread"
                 log.info("%s took %.1f ms on the event loop; from now on it runs in threads", self._name, took * 1e3)
+
+    def _as_in_a_thread(self, function: Callable[[], T], items: int) -> T:
+        """Runs it where no loop can be seen, so that a hook that calls `asyncio.run` may do so here as well."""
+        loop = asyncio.get_running_loop()
+        set_running_loop(None)
+        try:
+            return self._measured(function, items)
+        finally:
+            set_running_loop(loop)
 
     def _measured(self, function: Callable[[], T], items: int) -> T:
         start = self._clock()
@@ -86,7 +96,7 @@ class Hook:
         route: the handler's, for messages.
         name: of the hook.
         function: the hook.
-        default: what it is if the handler has not overridden it.
+        default: what it is if the handler has not overridden it; None = it is a function that stands by itself.
         place: one of `PLACES`, for a plain hook.
         apart: the processes, where that is `process`.
 
@@ -99,13 +109,13 @@ class Hook:
         route: str,
         name: str,
         function: Callable[..., Any],
-        default: Callable[..., Any],
+        default: Callable[..., Any] | None = None,
         place: str = "",
         apart: Apart | None = None,
     ) -> None:
         self._route, self._name, self._apart = route, name, apart
         self._pace = Pace(f"{name} of {route!r}", "thread" if place == "process" else place)
-        self.is_default = getattr(function, "__func__", None) is default
+        self.is_default = default is not None and getattr(function, "__func__", None) is default
         self._is_async = inspect.iscoroutinefunction(function)
         self._function = with_context(function)
 
@@ -245,7 +255,10 @@ def _apart_from(errors: Sequence[BaseException]) -> tuple[list[InstanceError], l
 
 def takes_context(function: Callable[..., Any]) -> bool:
     """Whether a hook wants the context: a second parameter without default, or one of that name."""
-    parameters = list(inspect.signature(function).parameters.values())
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except ValueError:  # some of Python's own, such as max
+        return False
     second = [p for p in parameters[1:2] if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     return any(p.default is p.empty or p.name == "context" for p in second)
 
@@ -263,11 +276,11 @@ def failed(route: str, hook: str, error: BaseException, context: Context, index:
     return HandlerFailed(hook, route)
 
 
-def blamed(error: BaseException, route: str, hook: str, context: Context, index: int | None = None) -> BaseException:
-    """A handler's failure as the caller is told of it; the error itself where it says enough, or is no handler's."""
-    if isinstance(error, InstanceError):
-        return error if error.index is not None or index is None else error.at(index)
+def blame(error: BaseException, route: str, hook: str, context: Context, index: int | None = None) -> NoReturn:
+    """Raises a handler's failure as the caller is told of it: itself, where it says enough or is no handler's."""
+    if isinstance(error, InstanceError) and error.index is None and index is not None:
+        raise error.at(index) from error
     is_ours = isinstance(error, ListenerError) or (isinstance(error, asyncio.CancelledError) and is_cancelled())
     if is_ours or not isinstance(error, Exception | SystemExit | asyncio.CancelledError):
-        return error
-    return failed(route, hook, error, context, index)
+        raise error
+    raise failed(route, hook, error, context, index) from error

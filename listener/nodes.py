@@ -12,6 +12,12 @@ from typing import Any, Literal, TypeAlias, Union
 #: `module.path:name` in the service's folder, or what it would name.
 Function: TypeAlias = str | Callable[..., Any]
 
+
+def named(function: Function) -> str:
+    """A function's name, for people."""
+    return function if isinstance(function, str) else getattr(function, "__name__", repr(function))
+
+
 #: The word for a node that gives back what it got.
 PASS = "pass"
 #: How an ensemble may merge, beside a function.

@@ -15,7 +15,7 @@ import pybase64
 from numpy.typing import NDArray
 
 from listener import bf16
-from listener.call import Arrays, Json
+from listener.call import Arrays, Json, whole
 from listener.errors import BadRequest
 from listener.tensors import ModelSpec, TensorSpec
 
@@ -33,11 +33,9 @@ def top_k(parameters: Mapping[str, Json], spec: ModelSpec) -> int:
     Raises:
         BadRequest: that is no number of classes, or the model has none.
     """
-    given = parameters.get(TOP_K)
+    given = whole(parameters.get(TOP_K))
     if given is None:
         return 0
-    if type(given) is float and given.is_integer():  # every number may come as a double
-        given = int(given)
     if type(given) is not int or given < 1:
         raise BadRequest(f"parameters.{TOP_K}: has to be a whole number from 1 on")
     if not spec.classified:

@@ -453,3 +453,12 @@ async def test_health_answers_while_hooks_sleep(tmp_path: Path, offload: str) ->
 async def predicted(session: aiohttp.ClientSession, url: str, instance: int) -> Any:
     async with session.post(f"{url}/predict", json={"instances": [instance]}) as answer:
         return (await answer.json())["predictions"]
+
+
+async def test_a_hook_may_run_a_loop_of_its_own_wherever_it_runs(pool: Pool) -> None:
+    async def answer() -> int:
+        return 5
+
+    for place in ("inline", "thread"):
+        assert await Pace("h", place).run(lambda: asyncio.run(answer()), 1, pool) == 5
+        assert asyncio.get_running_loop()

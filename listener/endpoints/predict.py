@@ -137,9 +137,7 @@ def _as_json(reply: Reply, call: Call) -> Answer:
     try:
         return Answer(instances.encode(reply, type(call.instances) is Columns))
     except TypeError as error:
-        failure = HandlerFailed("postprocess")
-        failure.add_note(f"a prediction cannot be said in JSON: {error}")
-        raise failure from error
+        raise HandlerFailed("postprocess", why=f"a prediction cannot be said in JSON: {error}") from error
 
 
 async def _smaller(answer: Answer, headers: Mapping[str, str]) -> Answer:

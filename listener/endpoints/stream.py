@@ -168,8 +168,6 @@ async def _said(step: Step, call: Call) -> AsyncGenerator[bytes, None]:
             try:
                 made = events.event(value)
             except TypeError as error:
-                failure = HandlerFailed("predict", step.name)
-                failure.add_note(f"an event cannot be said in JSON: {error}")
-                raise failure from error
+                raise HandlerFailed("predict", step.name, f"an event cannot be said in JSON: {error}") from error
             yield made
             await asyncio.sleep(0)  # a generator that never waits must not hold up everybody else

@@ -8,8 +8,9 @@ from typing import Any, Protocol
 from listener import nodes as described
 from listener.call import Call, Reply
 from listener.errors import Unavailable
-from listener.graph.cascade import Cascade
-from listener.graph.ensemble import Ensemble
+from listener.graph.cascade import Cascade, score_at
+from listener.graph.choosing import Source, asked, source
+from listener.graph.ensemble import MERGES, Ensemble
 from listener.graph.fallback import Fallback
 from listener.graph.limits import Limits
 from listener.graph.node import Node
@@ -18,7 +19,9 @@ from listener.graph.shadow import Shadow
 from listener.graph.split import Split
 from listener.graph.step import Step
 from listener.graph.switch import Switch
+from listener.hooks import Hook
 from listener.nodes import From, Function, Named
+from listener.pool import Pool
 
 #: Gives what `module.path:function` names.
 Import = Callable[[str], Callable[..., Any]]
@@ -38,6 +41,7 @@ class Builder:
         steps: the leaves, by name.
         versions: of the models.
         function: imports one.
+        pool: threads for those that are plain.
         timeout: seconds for a mirrored request.
 
     Attributes:
@@ -50,9 +54,10 @@ class Builder:
         steps: Mapping[str, Step],
         versions: Versions,
         function: Import,
+        pool: Pool,
         timeout: float,
     ) -> None:
-        self._graphs, self._steps, self._versions = graphs, steps, versions
+        self._graphs, self._steps, self._versions, self._pool = graphs, steps, versions, pool
         self._import, self._timeout = function, timeout
         self._made: dict[str, Node] = {}
         self.shadows: list[Shadow] = []
@@ -82,28 +87,33 @@ class Builder:
                 return Sequence_([(inner[f"steps[{i}]"], step.input) for i, step in enumerate(node.steps)])
             case described.Switch():
                 cases = {case: inner[f"cases.{case}"] for case in node.cases}
-                return Switch(name, self._source(node.on), cases, inner.get("otherwise"))
+                return Switch(node.on, self._source(node.on, name), cases, inner.get("otherwise"))
             case described.Split():
                 weights = {arm: each.weight for arm, each in node.arms.items()}
                 return Split(name, weights, {arm: inner[f"arms.{arm}"] for arm in node.arms}, node.sticky)
             case described.Ensemble():
                 members = {member: inner[f"members.{member}"] for member in node.members}
-                return Ensemble(name, members, self._function(node.merge), node.optional)
+                merge = (MERGES.get(node.merge) if isinstance(node.merge, str) else None) or self._imported(node.merge)
+                return Ensemble(members, Hook(name, "merge", merge), self._pool, node.optional)
             case described.Fallback():
                 return Fallback(name, list(inner.values()))
             case described.Cascade():
-                return Cascade(name, list(inner.values()), node.below, self._function(node.score))
+                by_path = isinstance(node.score, str) and ":" not in node.score
+                score = score_at(str(node.score)) if by_path else self._imported(node.score)
+                return Cascade(name, list(inner.values()), node.below, Hook(name, "score", score), self._pool)
             case described.Shadow():
                 made = Shadow(name, inner["node"], inner["mirror"], node.share, node.limit, node.compare, self._timeout)
                 self.shadows.append(made)
                 return made
         raise TypeError(f"{name}: {type(node).__name__} cannot be built")
 
-    def _source(self, on: From) -> From:
-        return From("function", self._function(on.what)) if on.kind == "function" else on
+    def _source(self, on: From, name: str) -> Source:
+        if on.kind != "function":
+            return source(on)
+        return asked(Hook(name, "function", self._imported(on.what)), self._pool)
 
-    def _function(self, given: Function) -> Function:
-        return self._import(given) if isinstance(given, str) and ":" in given else given
+    def _imported(self, given: Function) -> Callable[..., Any]:
+        return self._import(given) if isinstance(given, str) else given
 
 
 class _Versioned:

@@ -9,10 +9,11 @@ import numpy as np
 
 from listener.call import Call, Failed, Json, Reply
 from listener.errors import HandlerFailed
-from listener.graph.choosing import MISSING, not_usable, reach
-from listener.graph.grouping import each, part
+from listener.graph.choosing import MISSING, reach
+from listener.graph.grouping import each, part, placed
 from listener.graph.node import Node
-from listener.nodes import Function
+from listener.hooks import Hook
+from listener.pool import Pool
 
 
 class Cascade:
@@ -22,45 +23,47 @@ class Cascade:
         name: for messages.
         nodes: the cheapest first.
         below: scores below this are not good enough; one that is no number is not either.
-        score: where the score lies in a prediction, `a.b`, or a function of one; "" = its own number, or the
-            greatest of its numbers.
+        score: gives that of a prediction, `score_at` or a user's.
+        pool: threads for it.
     """
 
-    def __init__(self, name: str, nodes: Sequence[Node], below: float, score: Function = "") -> None:
-        self._name, self._nodes, self._below = name, nodes, below
-        self._score: Callable[[Json], Any] = score if callable(score) else _reader(score)
+    def __init__(self, name: str, nodes: Sequence[Node], below: float, score: Hook, pool: Pool) -> None:
+        self._name = name
+        self._nodes, self._below, self._score, self._pool = nodes, below, score, pool
 
     async def __call__(self, call: Call) -> Reply:
         call = call.plain()
         made, left = list(each(await self._nodes[0](call))), list(range(len(call.instances)))
         for node in self._nodes[1:]:
-            left = [index for index in left if not self._is_sure(made[index])]
+            left = await self._unsure(call, made, left)
             if not left:
                 break
             for index, prediction in zip(left, await part(call, left, node), strict=True):
                 made[index] = prediction
         return Reply(made)
 
-    def _is_sure(self, prediction: Json) -> bool:
-        """Raises HandlerFailed where there is no score. What is the instance's fault no other node can mend."""
-        if isinstance(prediction, Failed):
-            return True
+    async def _unsure(self, call: Call, made: Sequence[Json], among: Sequence[int]) -> list[int]:
+        """The places of predictions that another node shall make. What is the instance's fault none can mend."""
+        among = [index for index in among if not isinstance(made[index], Failed)]
+        with placed(among):
+            scores = await self._score.each([made[index] for index in among], call.context, self._pool, call.alone)
+        return [index for index, score in zip(among, scores, strict=True) if not self._is_good(score)]
+
+    def _is_good(self, score: Any) -> bool:
         try:
-            score = self._score(prediction)
             return bool(score >= self._below)
-        except HandlerFailed:
-            raise
         except Exception as error:
-            raise not_usable(self._name, f"a prediction has no score: {error!r}") from error
+            raise HandlerFailed("score", self._name, f"the score is {score!r}, which is no number") from error
 
 
-def _reader(path: str) -> Callable[[Json], Any]:
+def score_at(path: str) -> Callable[[Json], Any]:
+    """The function that reads the score `a.b` of a prediction, or the greatest of the numbers there; "" = of all."""
     names = path.split(".") if path else []
 
     def score(prediction: Json) -> Any:
         found = reach(prediction, names)
         if found is MISSING:
             raise LookupError(f"there is no {path!r}")
-        return np.max(found)
+        return float(np.max(found))
 
     return score

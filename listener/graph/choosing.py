@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import orjson
 
-from listener.call import Call, Context, Json
-from listener.errors import HandlerFailed, InstanceError, ListenerError
-from listener.hooks import failed
+from listener.call import Call, Json, whole
+from listener.hooks import Hook
 from listener.nodes import From
+from listener.pool import Pool
 
 
 class _Missing:
@@ -22,21 +21,27 @@ MISSING = _Missing()
 
 
 class Source(Protocol):
-    """Gives a value for each instance: `MISSING` where there is none, an `InstanceError` where it is at fault."""
+    """Gives a value for each instance, `MISSING` where there is none."""
 
     async def __call__(self, call: Call) -> list[Json]: ...
 
 
-def source(said: From, name: str) -> Source:
-    """What asks for it.
+def asked(function: Hook, pool: Pool) -> Source:
+    """What asks a user's function of an instance and the context, which is imported.
 
     Args:
-        said: what is asked for; a function has been imported.
-        name: of the node, for messages.
+        function: the function.
+        pool: threads for it.
     """
-    if said.kind == "function":
-        assert callable(said.what)
-        return _Asked(said.what, name)
+    return _Asked(function, pool)
+
+
+def source(said: From) -> Source:
+    """What reads it off the request.
+
+    Args:
+        said: anything but a function.
+    """
     assert isinstance(said.what, str)
     path = said.what.split(".")
     if said.kind == "field":
@@ -58,24 +63,11 @@ class _Told:
 class _Asked:
     """A user's function of an instance and the context."""
 
-    def __init__(self, function: Callable[..., Any], name: str) -> None:
-        self._function, self._name = function, name
-        self._is_async = inspect.iscoroutinefunction(function)
+    def __init__(self, function: Hook, pool: Pool) -> None:
+        self._function, self._pool = function, pool
 
     async def __call__(self, call: Call) -> list[Json]:
-        plain = call.plain()
-        return [await self._one(index, item, call.context) for index, item in enumerate(plain.instances)]
-
-    async def _one(self, index: int, instance: Json, context: Context) -> Json:
-        try:
-            found = self._function(instance, context)
-            return await found if self._is_async else found
-        except InstanceError as error:
-            return error
-        except ListenerError:
-            raise
-        except (Exception, SystemExit) as error:
-            raise failed(self._name, "its function", error, context, index) from error
+        return await self._function.each(call.plain().instances, call.context, self._pool, call.alone)
 
 
 def reach(value: Json, path: list[str]) -> Json:
@@ -90,16 +82,7 @@ def word(value: Json) -> str | None:
     """A value as the cases of a switch write it: text as it is, all else in JSON's words; None = it has none."""
     if isinstance(value, str):
         return value
-    if isinstance(value, float) and value.is_integer():  # every number may come as a double
-        value = int(value)
     try:
-        return None if value is MISSING else orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+        return None if value is MISSING else orjson.dumps(whole(value), option=orjson.OPT_SERIALIZE_NUMPY).decode()
     except TypeError:
         return None
-
-
-def not_usable(name: str, what: str) -> HandlerFailed:
-    """A user's function gave what cannot be used."""
-    error = HandlerFailed("its function", name)
-    error.add_note(what)
-    return error

@@ -13,10 +13,10 @@ import orjson
 from listener.at_once import at_once
 from listener.call import Call, Failed, Json, Reply
 from listener.errors import ListenerError
-from listener.graph.choosing import not_usable
-from listener.graph.grouping import each
+from listener.graph.grouping import each, placed
 from listener.graph.node import Node
-from listener.nodes import Function
+from listener.hooks import Hook
+from listener.pool import Pool
 
 #: The predictions of one instance by member -> one.
 Merge = Callable[[Mapping[str, Json]], Json]
@@ -26,23 +26,26 @@ class Ensemble:
     """Asks all members, and merges what they say.
 
     Args:
-        name: for messages.
         members: by name.
-        merge: `object`, `mean`, `vote` or a function; members that failed are None.
+        merge: one of `MERGES`, or a user's; members that failed are None.
+        pool: threads for it.
         optional: members that may fail (5xx).
     """
 
-    def __init__(
-        self, name: str, members: Mapping[str, Node], merge: Function = "object", optional: Collection[str] = ()
-    ) -> None:
-        self._name, self._members, self._optional = name, members, frozenset(optional)
-        self._merge: Merge = merge if callable(merge) else _MERGES[merge]
+    def __init__(self, members: Mapping[str, Node], merge: Hook, pool: Pool, optional: Collection[str] = ()) -> None:
+        self._members, self._optional, self._merge, self._pool = members, frozenset(optional), merge, pool
 
     async def __call__(self, call: Call) -> Reply:
         call = call.plain()
         answers = await at_once([partial(self._asked, name, node, call) for name, node in self._members.items()])
-        rows = zip(*answers, strict=True)
-        return Reply([self._merged(dict(zip(self._members, row, strict=True))) for row in rows])
+        made = [_first_failed(row) for row in zip(*answers, strict=True)]
+        good = [index for index, failed in enumerate(made) if failed is None]
+        rows = [dict(zip(self._members, (answer[index] for answer in answers), strict=True)) for index in good]
+        with placed(good):
+            merged = await self._merge.each(rows, call.context, self._pool, call.alone)
+        for index, prediction in zip(good, merged, strict=True):
+            made[index] = prediction
+        return Reply(made)
 
     async def _asked(self, name: str, node: Node, call: Call) -> Sequence[Json]:
         try:
@@ -52,15 +55,10 @@ class Ensemble:
                 raise
             return [None] * len(call.instances)
 
-    def _merged(self, row: Mapping[str, Json]) -> Json:
-        if failed := [made for made in row.values() if isinstance(made, Failed)]:
-            return failed[0]
-        try:
-            return self._merge(row)
-        except ListenerError:
-            raise
-        except Exception as error:
-            raise not_usable(self._name, f"predictions cannot be merged: {error!r}") from error
+
+def _first_failed(row: Sequence[Json]) -> Json:
+    """What one of the members says of an instance that is at fault; None = none does."""
+    return next((made for made in row if isinstance(made, Failed)), None)
 
 
 def _mean(row: Mapping[str, Json]) -> Json:
@@ -81,4 +79,5 @@ def _vote(row: Mapping[str, Json]) -> Json:
     return values[words.index(Counter(words).most_common(1)[0][0])] if values else None
 
 
-_MERGES: Mapping[str, Merge] = {"object": dict, "mean": _mean, "vote": _vote}
+#: Those that listener.yaml knows.
+MERGES: Mapping[str, Merge] = {"object": dict, "mean": _mean, "vote": _vote}

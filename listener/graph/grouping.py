@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar
 
@@ -42,11 +43,25 @@ async def by_key(call: Call, keys: Sequence[K], node: Callable[[K], Node]) -> Re
 async def part(call: Call, indices: Sequence[int], node: Node) -> Sequence[Json]:
     """The predictions of some of a request's instances; raises as `by_key`."""
     instances = call.instances
+    with placed(indices):
+        return each(await node(call._replace(instances=[instances[index] for index in indices])))
+
+
+@contextmanager
+def placed(indices: Sequence[int]) -> Iterator[None]:
+    """Errors about some of a request's instances get the places that these have in it."""
     try:
-        reply = await node(call._replace(instances=[instances[index] for index in indices]))
+        yield
     except InstanceError as error:
-        raise error if error.index is None else error.at(indices[error.index]) from None
-    return each(reply)
+        raise _placed(error, indices) from None
+    except InstancesFailed as error:
+        errors = [_placed(one, indices) for one in error.errors]
+        raise InstancesFailed(str(errors[0]), errors) from None
+
+
+def _placed(error: InstanceError, indices: Sequence[int]) -> InstanceError:
+    known = error.index is not None and 0 <= error.index < len(indices)
+    return error.at(indices[error.index]) if known and error.index is not None else error
 
 
 async def onward(call: Call, given: Sequence[Json], node: Node) -> Reply:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Collection, Mapping
 from types import MappingProxyType
 from typing import Protocol
 
-from listener.call import Call, Columns, Context, Reply
+from listener.call import Call, Columns, Context, Reply, whole
 from listener.errors import BadRequest, ListenerError, UnknownModel
 from listener.graph.node import Node
 from listener.graph.step import Step
@@ -149,12 +149,10 @@ def _asked_for(context: Context) -> str:
 
 def _version(context: Context) -> str:
     """The version that a request names, digits; "" = none."""
-    version = context.version or context.parameters.get("version")
+    version = whole(context.version or context.parameters.get("version"))
     if version is None:
         return ""
     text = str(version) if isinstance(version, str | int) and not isinstance(version, bool) else ""
-    if isinstance(version, float) and version.is_integer():  # every number may come as a double
-        text = str(int(version))
     if not (text.isascii() and text.isdigit() and len(text) < 20):
         raise BadRequest("parameters.version is not the number of a version")
     return str(int(text))

@@ -32,7 +32,7 @@ class Split:
         self, name: str, weights: Mapping[str, float], nodes: Mapping[str, Node], sticky: From | None = None
     ) -> None:
         self._name, self._weights, self._nodes = name, weights, nodes
-        self._source: Source | None = None if sticky is None else source(sticky, name)
+        self._source: Source | None = None if sticky is None else source(sticky)
 
     async def __call__(self, call: Call) -> Reply:
         if self._source is None:

@@ -12,7 +12,7 @@ from listener.call import Call, Failed, Json, Reply
 from listener.errors import InstanceError
 from listener.graph.grouping import one_by_one
 from listener.handler import Handler, check_reply
-from listener.hooks import blamed, together
+from listener.hooks import blame, together
 from listener.triton.paths import generate_path
 from listener.triton.relay import Relay
 
@@ -54,9 +54,7 @@ class Step:
         try:
             reply = await (self._collected(call) if self.streams else self.handler.predict(call))
         except BaseException as error:
-            if (told := blamed(error, self.name, "predict", call.context)) is error:
-                raise
-            raise told from error
+            blame(error, self.name, "predict", call.context)
         checked = check_reply(self.name, call, reply)
         return checked if usual else _told(checked, call.alone)
 
@@ -101,9 +99,7 @@ class Step:
                 async for event in events:
                     yield event
         except BaseException as error:
-            if (told := blamed(error, self.name, "predict", call.context, 0)) is error:
-                raise
-            raise told from error
+            blame(error, self.name, "predict", call.context, 0)
 
     async def _collected(self, call: Call) -> Reply:
         """A generator's events, as the prediction of each instance."""
@@ -113,9 +109,7 @@ class Step:
             try:
                 return [event async for event in events]
             except BaseException as error:
-                if (told := blamed(error, self.name, "predict", call.context, index)) is error:
-                    raise
-                raise told from error
+                blame(error, self.name, "predict", call.context, index)
 
         return Reply(list(await together([one(index) for index in range(len(call.instances))])))
 

@@ -2,57 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import partial
-from typing import TypeAlias
+from collections.abc import Awaitable, Mapping, Sequence
 
-from listener.call import Call, Failed, Json, Reply
-from listener.errors import BadRequest, InstanceError
-from listener.graph.choosing import Source, source, word
-from listener.graph.grouping import by_key
+from listener.call import Call, Reply
+from listener.errors import BadRequest, InstanceError, InstancesFailed
+from listener.graph.choosing import Source, word
+from listener.graph.grouping import by_key, one_by_one
 from listener.graph.node import Node
-from listener.nodes import From
-
-#: A case, None for `otherwise`, or what is wrong with an instance.
-_Key: TypeAlias = str | InstanceError | None
+from listener.nodes import From, named
 
 
 class Switch:
     """Sends each instance to the node of its value; instances of one node travel together.
 
     Args:
-        name: for messages.
-        on: what decides.
+        on: what decides, for messages.
+        source: gives it.
         cases: the node by value.
         otherwise: for other values; None = they are the caller's fault.
     """
 
-    def __init__(self, name: str, on: From, cases: Mapping[str, Node], otherwise: Node | None) -> None:
-        self._on, self._cases, self._otherwise = on, cases, otherwise
-        self._source: Source = source(on, name)
+    def __init__(self, on: From, source: Source, cases: Mapping[str, Node], otherwise: Node | None) -> None:
+        self._on, self._source, self._cases, self._otherwise = on, source, cases, otherwise
 
-    async def __call__(self, call: Call) -> Reply:
-        keys = [self._key(value, index) for index, value in enumerate(await self._source(call))]
-        if not call.alone and (wrong := next((key for key in keys if isinstance(key, InstanceError)), None)):
-            raise wrong
-        return await by_key(call, keys, self._node)
+    def __call__(self, call: Call) -> Awaitable[Reply]:
+        return one_by_one(call, self._sent) if call.alone else self._sent(call)
 
-    def _key(self, value: Json, index: int) -> _Key:
-        if isinstance(value, InstanceError):
-            return value.at(index)
-        text = word(value)
-        if text in self._cases:
-            return text
-        if self._otherwise is not None:
-            return None
-        sentence = f"{self._what()} is {_said(text)}; it can be {', '.join(self._cases)}"
+    async def _sent(self, call: Call) -> Reply:
+        words = [word(value) for value in await self._source(call)]
+        if self._otherwise is None:
+            self._refuse_others(words, call.alone)
+        return await by_key(call, [text if text in self._cases else None for text in words], self._node)
+
+    def _refuse_others(self, words: Sequence[str | None], alone: bool) -> None:
+        """Raises where a value has no case: what instances that are at fault raise, or BadRequest."""
+        told = f"{self._what()} is {{}}; it can be {', '.join(self._cases)}"
+        wrong = [(index, told.format(_said(text))) for index, text in enumerate(words) if text not in self._cases]
+        if not wrong:
+            return
         if not self._on.per_instance:
-            raise BadRequest(sentence)
-        return InstanceError(sentence, index)
+            raise BadRequest(wrong[0][1])
+        errors = [InstanceError(sentence, index) for index, sentence in wrong]
+        raise InstancesFailed(str(errors[0]), errors) if alone else errors[0]
 
-    def _node(self, key: _Key) -> Node:
-        if isinstance(key, InstanceError):
-            return partial(_refused, key)
+    def _node(self, key: str | None) -> Node:
         if key is None:
             assert self._otherwise is not None
             return self._otherwise
@@ -60,11 +53,7 @@ class Switch:
 
     def _what(self) -> str:
         names = {"parameter": "parameters.{}", "header": "the header {}", "field": "its {!r}"}
-        return names.get(self._on.kind, "what {} says").format(self._on.what)
-
-
-async def _refused(error: InstanceError, call: Call) -> Reply:
-    return Reply([Failed(error.reason)] * len(call.instances))
+        return names.get(self._on.kind, "what {} says").format(named(self._on.what))
 
 
 def _said(text: str | None) -> str:

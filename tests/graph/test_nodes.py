@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -19,15 +21,19 @@ from listener.errors import (
     TritonFailed,
     Unavailable,
 )
-from listener.graph.cascade import Cascade
-from listener.graph.ensemble import Ensemble
+from listener.graph.cascade import Cascade, score_at
+from listener.graph.choosing import asked, source
+from listener.graph.ensemble import MERGES, Ensemble
 from listener.graph.fallback import Fallback
 from listener.graph.limits import Limits
+from listener.graph.node import Node
 from listener.graph.sequence import Sequence_, passed
 from listener.graph.shadow import Counts, Shadow
 from listener.graph.split import Split
 from listener.graph.switch import Switch
+from listener.hooks import Hook
 from listener.nodes import From
+from listener.pool import Pool
 
 
 class Place:
@@ -52,6 +58,22 @@ def saying(*predictions: Json) -> Callable[[Call], Any]:
     return node
 
 
+POOL = Pool(1)
+
+
+def switch(on: From, cases: Mapping[str, Node], otherwise: Node | None) -> Switch:
+    given = asked(Hook("s", "function", on.what), POOL) if callable(on.what) else source(on)
+    return Switch(on, given, cases, otherwise)
+
+
+def cascade(nodes: Sequence[Node], below: float, score: Any = "") -> Cascade:
+    return Cascade("c", nodes, below, Hook("c", "score", score if callable(score) else score_at(score)), POOL)
+
+
+def ensemble(members: Mapping[str, Node], merge: Any = "object", optional: Collection[str] = ()) -> Ensemble:
+    return Ensemble(members, Hook("e", "merge", merge if callable(merge) else MERGES[merge]), POOL, optional)
+
+
 async def ask(node: Any, *instances: Json, **said: Any) -> Json:
     reply = await node(Call(list(instances), Context(**said)))
     return list(reply.predictions)
@@ -73,39 +95,39 @@ async def ask(node: Any, *instances: Json, **said: Any) -> Json:
 )
 async def test_a_switch_goes_where_the_request_says(on: From, said: dict[str, Any], expected: str) -> None:
     places: dict[str, Any] = {name: Place(name) for name in ("a", "b", "1", "true")}
-    node = Switch("s", on, places, Place("other"))
+    node = switch(on, places, Place("other"))
     assert await ask(node, 7, **said) == [f"{expected}:7"]
 
 
 async def test_a_switch_on_a_field_sends_the_instances_of_a_branch_together_and_keeps_their_order() -> None:
     a, b = Place("a"), Place("b")
     instances = [{"kind": "ab"[i % 2], "n": i} for i in range(64)]
-    said = await ask(Switch("s", From("field", "kind"), {"a": a, "b": b}, None), *instances)
+    said = await ask(switch(From("field", "kind"), {"a": a, "b": b}, None), *instances)
     assert said == [f"{each['kind']}:{each}" for each in instances]
     assert (len(a.calls), len(b.calls)) == (1, 1)
 
 
 async def test_a_switch_takes_a_function_of_the_instance_and_the_context() -> None:
     on = From("function", lambda instance, context: instance > context.parameters["limit"])
-    node = Switch("s", on, {"true": Place("big"), "false": Place("small")}, None)
+    node = switch(on, {"true": Place("big"), "false": Place("small")}, None)
     assert await ask(node, 1, 9, parameters={"limit": 5}) == ["small:1", "big:9"]
 
 
 async def test_a_value_without_a_case_is_the_callers_fault_and_named() -> None:
-    node = Switch("s", From("field", "kind"), {"a": Place("a")}, None)
+    node = switch(From("field", "kind"), {"a": Place("a")}, None)
     with pytest.raises(InstanceError, match=r"^instances\[1\]: its 'kind' is 'z'; it can be a$"):
         await ask(node, {"kind": "a"}, {"kind": "z"})
     with pytest.raises(BadRequest, match=r"parameters\.size is missing"):
-        await ask(Switch("s", From("parameter", "size"), {"a": Place("a")}, None), 1)
+        await ask(switch(From("parameter", "size"), {"a": Place("a")}, None), 1)
 
 
 async def test_a_function_that_fails_fails_its_request() -> None:
     with pytest.raises(HandlerFailed):
-        await ask(Switch("s", From("function", lambda _i, _c: 1 / 0), {"a": Place("a")}, None), 1)
+        await ask(switch(From("function", lambda _i, _c: 1 / 0), {"a": Place("a")}, None), 1)
 
 
 async def test_an_error_of_a_branch_has_the_place_that_the_instance_has_in_the_request() -> None:
-    node = Switch("s", From("field", "k"), {"a": Place("a"), "b": Place("b", InstanceError("is bad", 0))}, None)
+    node = switch(From("field", "k"), {"a": Place("a"), "b": Place("b", InstanceError("is bad", 0))}, None)
     with pytest.raises(InstanceError, match=r"^instances\[2\]: is bad$"):
         await ask(node, {"k": "a"}, {"k": "a"}, {"k": "b"})
 
@@ -154,31 +176,31 @@ async def test_a_sequence_makes_predictions_instances() -> None:
 
 async def test_a_cascade_asks_further_where_the_score_is_low_and_nowhere_else() -> None:
     large = Place("large")
-    node = Cascade("c", [saying({"p": 0.9}, {"p": 0.1}, {"p": 0.8}), large], 0.8, "p")
+    node = cascade([saying({"p": 0.9}, {"p": 0.1}, {"p": 0.8}), large], 0.8, "p")
     assert await ask(node, "x", "y", "z") == [{"p": 0.9}, "large:y", {"p": 0.8}]
     assert large.calls == [["y"]]
 
 
 async def test_the_score_of_plain_numbers_is_the_greatest_one() -> None:
-    assert await ask(Cascade("c", [saying([0.1, 0.9], 0.2), Place("l")], 0.5), "x", "y") == [[0.1, 0.9], "l:y"]
+    assert await ask(cascade([saying([0.1, 0.9], 0.2), Place("l")], 0.5), "x", "y") == [[0.1, 0.9], "l:y"]
     with pytest.raises(HandlerFailed):
-        await ask(Cascade("c", [saying({"q": 1}), Place("l")], 0.5, "p"), "x")
+        await ask(cascade([saying({"q": 1}), Place("l")], 0.5, "p"), "x")
 
 
 async def test_an_ensemble_merges() -> None:
     members: dict[str, Any] = {"a": saying([1, 2]), "b": saying([3, 4]), "c": saying([3, 4])}
-    assert await ask(Ensemble("e", members), 1) == [{"a": [1, 2], "b": [3, 4], "c": [3, 4]}]
-    assert await ask(Ensemble("e", members, "vote"), 1) == [[3, 4]]
-    assert await ask(Ensemble("e", {"a": saying([1, 2]), "b": saying([3, 6])}, "mean"), 1) == [[2, 4]]
-    assert await ask(Ensemble("e", {"a": saying({"p": 1}), "b": saying({"p": 3})}, "mean"), 1) == [{"p": 2}]
-    assert await ask(Ensemble("e", members, lambda row: sum(row["a"])), 1) == [3]
+    assert await ask(ensemble(members), 1) == [{"a": [1, 2], "b": [3, 4], "c": [3, 4]}]
+    assert await ask(ensemble(members, "vote"), 1) == [[3, 4]]
+    assert await ask(ensemble({"a": saying([1, 2]), "b": saying([3, 6])}, "mean"), 1) == [[2, 4]]
+    assert await ask(ensemble({"a": saying({"p": 1}), "b": saying({"p": 3})}, "mean"), 1) == [{"p": 2}]
+    assert await ask(ensemble(members, lambda row: sum(row["a"])), 1) == [3]
 
 
 async def test_an_optional_member_may_fail_and_no_other() -> None:
     members: dict[str, Any] = {"a": Place("a"), "b": Place("b", Unavailable("gone"))}
-    assert await ask(Ensemble("e", members, "object", {"b"}), 1) == [{"a": "a:1", "b": None}]
+    assert await ask(ensemble(members, "object", {"b"}), 1) == [{"a": "a:1", "b": None}]
     with pytest.raises(Unavailable):
-        await ask(Ensemble("e", members), 1)
+        await ask(ensemble(members), 1)
 
 
 @pytest.mark.parametrize("error", [Unavailable("x"), TritonFailed("x"), DeadlineExceeded("x"), HandlerFailed("x")])
@@ -252,3 +274,42 @@ async def test_a_mirror_that_fails_or_differs_is_counted_and_logged(caplog: pyte
         "the mirror of 's' failed: broken",
         'the mirror of \'s\' differs in 1 of 1: predictions[0]: "a:1" and "m:1"',
     ]
+
+
+# Functions of a user's
+
+
+async def test_functions_run_in_threads_until_they_have_proved_short() -> None:
+    threads: list[int] = []
+
+    def slow(_: Any) -> float:
+        threads.append(threading.get_ident())
+        time.sleep(0.01)
+        return 1.0
+
+    for node in (cascade([Place("a"), Place("b")], 0.5, slow), ensemble({"a": Place("a")}, slow)):
+        for _ in range(3):
+            await ask(node, 1)
+    assert len(threads) == 6
+    assert threading.get_ident() not in threads
+
+
+async def test_functions_may_be_async_and_take_the_context() -> None:
+    async def score(prediction: Json, context: Context) -> Json:
+        await asyncio.sleep(0)
+        return context.parameters["score"]
+
+    node = cascade([Place("a"), Place("b")], 0.5, score)
+    assert await ask(node, 1, parameters={"score": 0.4}) == ["b:1"]
+    assert await ask(node, 1, parameters={"score": 0.6}) == ["a:1"]
+
+
+async def test_a_function_of_pythons_own_will_do() -> None:
+    assert await ask(cascade([saying([0.1, 0.9]), Place("b")], 0.5, max), 1) == [[0.1, 0.9]]
+    assert await ask(ensemble({"a": saying(3), "b": saying(5)}, lambda row: sorted(row.values())), 1) == [[3, 5]]
+
+
+@pytest.mark.parametrize("score", [None, "high", object()])
+async def test_a_score_that_cannot_be_compared_fails_the_request(score: Any) -> None:
+    with pytest.raises(HandlerFailed, match="failed in score"):
+        await ask(cascade([Place("a"), Place("b")], 0.5, lambda _: score), 1)
