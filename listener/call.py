@@ -184,12 +184,14 @@ class Call(NamedTuple):
         context: what the request says besides.
         booleans: whether an instance may hold true or false; numpy would take them for numbers.
         alone: an instance that is at fault gets `Failed` for a prediction, and the others theirs.
+        chosen_by: fields of the instances that have said the way; a model without code is not asked about them.
     """
 
     instances: Sequence[Json]
     context: Context = Context()
     booleans: bool = True
     alone: bool = False
+    chosen_by: frozenset[str] = frozenset()
 
     def plain(self) -> Call:
         """The same where the instances are a list, and none of them a view of the body."""

@@ -39,6 +39,11 @@ class From:
     what: Function
 
     @property
+    def key(self) -> str:
+        """The field of an instance, in which the value lies; "" = it lies elsewhere."""
+        return self.what.partition(".")[0] if self.kind == "field" and isinstance(self.what, str) else ""
+
+    @property
     def per_instance(self) -> bool:
         return self.kind in ("field", "function")
 

@@ -52,6 +52,11 @@ def source(said: From) -> Source:
     return _Told(lambda call: [reach(call.context.parameters, path)] * len(call.instances))
 
 
+def read(call: Call, by: From) -> Call:
+    """The call that goes on where a value of it has said the way."""
+    return call._replace(chosen_by=call.chosen_by | {by.key}) if by.key else call
+
+
 class _Told:
     def __init__(self, read: Callable[[Call], list[Json]]) -> None:
         self._read = read

@@ -8,7 +8,7 @@ import random
 from collections.abc import Mapping
 
 from listener.call import Call, Reply
-from listener.graph.choosing import Source, source, word
+from listener.graph.choosing import Source, read, source, word
 from listener.graph.grouping import by_key
 from listener.graph.node import Node
 from listener.nodes import From
@@ -32,14 +32,15 @@ class Split:
         self, name: str, weights: Mapping[str, float], nodes: Mapping[str, Node], sticky: From | None = None
     ) -> None:
         self._name, self._weights, self._nodes = name, weights, nodes
+        self._sticky = sticky
         self._source: Source | None = None if sticky is None else source(sticky)
 
     async def __call__(self, call: Call) -> Reply:
-        if self._source is None:
+        if self._source is None or self._sticky is None:
             return await self._nodes[self._drawn()](call)
         drawn = self._drawn()
         keys = [drawn if (key := word(value)) is None else self.arm(key) for value in await self._source(call)]
-        return await by_key(call, keys, self._nodes.__getitem__)
+        return await by_key(read(call, self._sticky), keys, self._nodes.__getitem__)
 
     def arm(self, key: str) -> str:
         """The arm of a key: the same in every process and after every restart.

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 
 from listener.call import Call, Reply
 from listener.errors import BadRequest, InstanceError, InstancesFailed
-from listener.graph.choosing import Source, word
+from listener.graph.choosing import Source, read, word
 from listener.graph.grouping import by_key, one_by_one
 from listener.graph.node import Node
 from listener.nodes import From, named
@@ -32,7 +32,7 @@ class Switch:
         words = [word(value) for value in await self._source(call)]
         if self._otherwise is None:
             self._refuse_others(words, call.alone)
-        return await by_key(call, [text if text in self._cases else None for text in words], self._node)
+        return await by_key(read(call, self._on), [text if text in self._cases else None for text in words], self._node)
 
     def _refuse_others(self, words: Sequence[str | None], alone: bool) -> None:
         """Raises where a value has no case: what instances that are at fault raise, or BadRequest."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from listener.testing import Client, FakeModel, FakeTriton
 from tests.integration.stack import (
     ROOT,
     alive,
@@ -44,8 +47,9 @@ def test_every_block_is_run_here_or_marked() -> None:
         ("console", "$ make test"),
         ("python", "from handlers.ink import centred, numbers_ink"),
         ("yaml", "routes:"),
+        ("yaml", "routes:"),
         ("sh", ". .venv/bin/activate"),
-        ("sh", unmarked[6][1]),
+        ("sh", unmarked[7][1]),
     ]
     assert {b.needs for b in BLOCKS if b.needs} == {"docker, gpu"}
 
@@ -99,7 +103,7 @@ def test_the_handler_and_the_yaml_are_a_service(tmp_path: Path) -> None:
     for helper in ("ink.py", "picture.py"):
         (tmp_path / "handlers" / helper).write_text((ROOT / "handlers" / helper).read_text())
     (tmp_path / "handlers/digits.py").write_text(only("python"))
-    (tmp_path / "listener.yaml").write_text(only("yaml"))
+    (tmp_path / "listener.yaml").write_text(only("yaml", "handlers.digits"))
     (tmp_path / "triton_repo").symlink_to(ROOT / "triton_repo")
     split = load_split()
     with running(tmp_path / "log", service=tmp_path) as stack:
@@ -107,3 +111,19 @@ def test_the_handler_and_the_yaml_are_a_service(tmp_path: Path) -> None:
         answer = stack.predict([split.held_out[0].tolist()])
         assert answer.json() == {"predictions": [{"digit": int(split.held_out_digits[0])}]}
         assert stack.predict([[1]]).json() == {"error": "instances[0]: an instance is a list of 64 numbers"}
+
+
+def test_the_routes_of_several_models_are_served(tmp_path: Path) -> None:
+    (tmp_path / "listener.yaml").write_text(only("yaml", "split:"))
+    triton = FakeTriton()
+    for number, name in enumerate(("today", "improved", "exact", "rough", "cats", "dogs", "any_animal")):
+        triton.models[name] = FakeModel({"x": ("FP32", [1])}, {"y": ("FP32", [1])}, partial(_answering, number))
+    with Client(tmp_path, triton) as client:
+        prices = client.predict([{"x": [n], "user": n} for n in range(200)], parameters={"model": "prices"})
+        assert {tuple(price) for price in prices} == {(0,), (1,)}
+        assert client.predict([[1]], parameters={"model": "months"}) == [[2]]
+        assert client.predict([{"x": [1], "kind": kind} for kind in ("dog", "cat", "cow")]) == [[5], [4], [6]]
+
+
+def _answering(number: int, given: dict[str, Any]) -> dict[str, Any]:
+    return {"y": given["x"] * 0 + number}
