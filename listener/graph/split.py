@@ -36,7 +36,7 @@ class Split:
         self._source: Source | None = None if sticky is None else source(sticky)
 
     async def __call__(self, call: Call) -> Reply:
-        if self._source is None or self._sticky is None:
+        if self._sticky is None or self._source is None:
             return await self._nodes[self._drawn()](call)
         drawn = self._drawn()
         keys = [drawn if (key := word(value)) is None else self.arm(key) for value in await self._source(call)]
