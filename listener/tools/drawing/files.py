@@ -42,7 +42,7 @@ def drawn(service: Service, route: str = "") -> Picture:
     Raises:
         ConfigError: there is nothing of that name, or nothing to draw.
     """
-    if not service.steps and not service.graphs:
+    if not service.choices:  # then requests can name every model
         models = repository.names(service.repository)
         if not models:
             raise ConfigError(f"{service.repository}: has no model, so there is nothing to draw")

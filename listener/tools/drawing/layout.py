@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TypeAlias
 
 #: Between two boxes above one another.
@@ -17,7 +18,7 @@ _GAP = 22.0
 _PORT = 19.0
 #: For the bend of an edge between two columns.
 _BEND, _WIDEST_BEND = 60.0, 150.0
-_JOINT = 4.0
+_JOINT, _JOINT_GAP = 4.0, 12.0
 _SWEEPS, _SETTLINGS = 8, 40
 
 
@@ -96,11 +97,12 @@ def place(sizes: Mapping[str, tuple[float, float]], lines: Sequence[Line]) -> La
         found, made = graph.drawn(top, across)
         boxes |= found
         ways |= {id(line): way for line, way in made}
-        top = max(rect.bottom for rect in found.values()) + 1.5 * _GAP
+        top += graph.height + 1.5 * _GAP
     alone = {name: size for name, size in sizes.items() if name not in boxes}
-    boxes |= _rows(alone, top, max((rect.right for rect in boxes.values()), default=0.0))
-    right, bottom = (max((getattr(r, side) for r in boxes.values()), default=0.0) for side in ("right", "bottom"))
-    return Layout({name: boxes[name] for name in sizes}, [ways[id(line)] for line in lines], right, bottom)
+    boxes |= _rows(alone, top, _most(rect.right for rect in boxes.values()))
+    right, bottom = (_most(getattr(rect, side) for rect in boxes.values()) for side in ("right", "bottom"))
+    height = bottom if alone else max(bottom, top - 1.5 * _GAP)  # edges may run below the last box
+    return Layout({name: boxes[name] for name in sizes}, [ways[id(line)] for line in lines], right, height)
 
 
 def _parts(names: Iterable[str], lines: Sequence[Line]) -> list[list[Line]]:
@@ -184,7 +186,7 @@ class _Graph:
         stops = [line.source, *(f"\0{number}:{layer}" for layer in layers), line.target]
         for layer, joint in zip(layers, stops[1:-1], strict=True):
             self._spots[joint] = _Spot(layer, _JOINT)
-        chain = [_Link(a, b) for a, b in zip(stops, stops[1:], strict=False)]
+        chain = [_Link(a, b) for a, b in pairwise(stops)]
         for link in chain:
             self._spots[link.source].after.append(link)
             self._spots[link.target].before.append(link)
@@ -313,8 +315,9 @@ class _Graph:
         """As near to what is wanted as the order and the gaps allow: least squares, by pooling neighbours."""
         spots = [self._spots[name] for name in column]
         offsets = [0.0]
-        for above, below in zip(spots, spots[1:], strict=False):
-            offsets.append(offsets[-1] + (above.height + below.height) / 2 + _GAP)
+        for above, below in pairwise(spots):
+            gap = _JOINT_GAP if above.height == below.height == _JOINT else _GAP
+            offsets.append(offsets[-1] + (above.height + below.height) / 2 + gap)
         pools: list[tuple[float, int]] = []
         for value in (want - offset for want, offset in zip(wanted, offsets, strict=True)):
             mean, size = value, 1
@@ -342,6 +345,14 @@ class _Graph:
     def columns(self) -> int:
         return len(self._columns)
 
+    @property
+    def height(self) -> float:
+        spots = self._spots.values()
+        return max(spot.middle + spot.height / 2 for spot in spots) - self._top()
+
+    def _top(self) -> float:
+        return min(spot.middle - spot.height / 2 for spot in self._spots.values())
+
     def _start(self, link: _Link) -> float:
         return self._spots[link.source].middle + link.leaves
 
@@ -350,7 +361,7 @@ class _Graph:
 
     def drawn(self, top: float, across: _Across) -> tuple[dict[str, Rect], list[tuple[Line, list[Bend]]]]:
         """Boxes, and the way of each line, below a height."""
-        down = top - min(spot.middle - spot.height / 2 for spot in self._spots.values())
+        down = top - self._top()
         boxes, ways = {}, []
         for name in self._sizes:
             spot = self._spots[name]

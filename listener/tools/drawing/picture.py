@@ -12,6 +12,9 @@ from listener.service import Route, Service
 from listener.tools.drawing import words
 from listener.tools.drawing.words import Way, shown
 
+#: Where nothing is the default.
+NAMED = "Each request names its model."
+
 
 @dataclass(frozen=True, slots=True)
 class Box:
@@ -61,12 +64,14 @@ class Picture:
 
     Attributes:
         title: what it is a picture of.
+        note: a sentence on where to begin; "" = none.
         boxes: by key, in the order in which a reader meets them.
         edges: without cycles, those of a box in its order.
         roots: keys of the boxes to begin with: what requests can name, and what nothing else asks.
     """
 
     title: str
+    note: str
     boxes: Mapping[str, Box]
     edges: Sequence[Edge]
     roots: Sequence[str]
@@ -93,13 +98,17 @@ def of(service: Service, models: Mapping[str, str], route: str = "") -> Picture:
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names) or 'none'}"
         raise ConfigError(one_line(f"--route: no route or node {route!r}; {hint}"))
     painter = _Painter(service, models)
-    chosen = [route] if route else painter.first()
-    return painter.picture(shown(route) if route else shown(service.folder.name), chosen, rest=not route)
+    title = shown(service.folder.name) or "this service"
+    if route:
+        return painter.picture(f"{shown(route)} in {title}", "", [route], rest=False)
+    note = f"Requests that name no route go to {shown(service.default)}." if service.default else NAMED
+    return painter.picture(title, note, painter.first(), rest=True)
 
 
 def bare(service: Service, models: Sequence[str]) -> Service:
     """A model repository alone, with a route for each of its models, as requests can name them."""
-    return replace(service, routes={name: Route(name) for name in models})
+    default = service.default or (models[0] if len(models) == 1 else "")
+    return replace(service, routes={name: Route(name) for name in models}, default=default)
 
 
 class _Painter:
@@ -109,6 +118,7 @@ class _Painter:
         self._service, self._models = service, models
         self._boxes: dict[str, Box] = {}
         self._edges: list[Edge] = []
+        self._inlined: set[str] = set()
 
     def first(self) -> list[str]:
         """What requests can name: the default, then routes of several steps, then the others."""
@@ -117,14 +127,14 @@ class _Painter:
         known = default in self._service.graphs or default in self._service.steps
         return list(dict.fromkeys([*([default] if known else []), *graphs, *self._service.routes]))
 
-    def picture(self, title: str, names: Sequence[str], rest: bool) -> Picture:
+    def picture(self, title: str, note: str, names: Sequence[str], rest: bool) -> Picture:
         roots = [self._named(name) for name in names]
         if rest:  # what nothing asks: a handler does, or a node that lies in wait
             left = [*self._service.graphs, *(n for n, part in self._service.parts.items() if not _is_model(part))]
             for name in left:
-                if self._key(name) not in self._boxes:
+                if self._key(name) not in self._boxes and name not in self._inlined:
                     roots.append(self._named(name))
-        return Picture(title, self._boxes, self._edges, roots)
+        return Picture(title, note, self._boxes, self._edges, roots)
 
     def _key(self, name: str, version: str = "") -> str:
         return f"{name}@{version}" if version else f"{name}@"
@@ -180,7 +190,7 @@ class _Painter:
         what, details = words.about(node)
         self._boxes[key] = Box(key, shown(name), kind, what, details + more)
         if isinstance(node, Ref):
-            self._ask(key, node, place, Way("is"))
+            self._ask(key, node, place, Way())
         for number, (where, child) in enumerate(children(node)):
             self._ask(key, child, f"{place}.{where}", words.way(node, where, number))
 
@@ -189,6 +199,7 @@ class _Painter:
         if isinstance(node, Step):
             return Route(place, node.handler, node.model or None, node.line, node.version, node.offload)
         if isinstance(node, Ref) and node.name == place and not node.version:
+            self._inlined.add(place)
             return self._service.parts.get(place)
         return None
 

@@ -1,4 +1,4 @@
-"""A picture as SVG that stands by itself: no scripts, no fonts, nothing from elsewhere; readable on light and on dark."""
+"""A picture as SVG that stands by itself: no scripts, nothing from elsewhere; readable on light and on dark."""
 
 from __future__ import annotations
 
@@ -105,9 +105,7 @@ def _kinds(picture: Picture) -> list[tuple[str, tuple[str, str]]]:
 
 
 def _head(picture: Picture) -> tuple[str, str]:
-    default = next((box for box in picture.boxes.values() if box.default), None)
-    told = f"Requests that name no route go to {default.name}." if default else "Each request names what it is for."
-    return f"The graph of {picture.title}", told
+    return f"The graph of {picture.title}", picture.note
 
 
 def _texts(box: Box) -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ from dataclasses import astuple, dataclass
 
 import click
 
-from listener.tools.drawing.picture import Box, Edge, Picture
+from listener.tools.drawing.picture import NAMED, Box, Edge, Picture
 
 _WIDTH = 100
 _INNER = "inner"
@@ -41,8 +41,9 @@ def text(picture: Picture, encoding: str = "utf-8", styled: bool = False) -> str
     writer = _Writer(picture, signs, styled)
     for root in picture.roots:
         writer.tree(root)
-    if any(box.inner for box in picture.boxes.values()):
-        writer.lines += ["", f"{_INNER}: requests cannot name it"]
+    inner = [f"{_INNER}: requests cannot name it"] if any(box.inner for box in picture.boxes.values()) else []
+    if below := inner + [picture.note] * (picture.note == NAMED):
+        writer.lines += ["", *below]
     made = "\n".join([*writer.lines, ""]).replace("…", signs.cut)
     return made.encode(encoding, "backslashreplace").decode(encoding)
 

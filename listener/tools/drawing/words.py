@@ -76,7 +76,7 @@ def about(node: Node) -> tuple[str, tuple[str, ...]]:
         case Pass():
             return "pass, the instances as they are", ()
         case Ref():
-            return "another name", ()
+            return "the same as", ()
     return type(node).__name__.strip("_").lower(), ()
 
 
