@@ -204,7 +204,7 @@ def graph(route: str, out: str | None, **given: Any) -> None:
     write = files.writer(Path(out)) if out is not None else None
     picture = files.drawn(choice.local(settings_table.read(**given)), route)
     if out is None or write is None:
-        click.echo(tree.text(picture, sys.stdout.encoding, styled=True), nl=False)
+        click.echo(tree.text(picture, sys.stdout.encoding, styled=True, width=tree.width(sys.stdout)), nl=False)
         return
     click.echo(files.write(write(picture), Path(out)))
 

@@ -154,6 +154,12 @@ def test_limits_of_a_way_to_what_others_ask_too_are_those_of_the_way(drawn: Call
     assert made.boxes["c@"].details == ()
 
 
+def test_a_version_stands_for_the_node_that_it_is_of(drawn: Callable[..., Picture]) -> None:
+    made = drawn("routes: {a: {fallback: ['b@1', 'm@1']}}\nnodes: {b: {handler: h.m:C}, c: {model: m}}\n")
+    assert [box.name for box in made.boxes.values()] == ["a", "b@1", "m@1", "c"]
+    assert [box.name for box in made.boxes.values() if box.inner] == ["b@1", "c"]
+
+
 def test_functions_of_a_graph_in_python_are_named() -> None:
     node = nodes.Switch(nodes.From("function", said), {"a": nodes.Ref("x")})
     made = picture.of(service.Service(Path("/zoo"), Path("/zoo/r"), "it", {}, {"it": nodes.Named("it", node)}), {})
@@ -200,6 +206,14 @@ def test_the_tree_can_be_said_in_the_encoding_and_fits(drawn: Callable[..., Pict
     assert ("├─ " in text) == (encoding == "utf-8")
     assert "\x1b" not in text
     assert max(map(len, text.splitlines())) <= 110
+
+
+def test_what_lies_deep_is_drawn_as_well(drawn: Callable[..., Picture]) -> None:
+    deep = "x"
+    for number in range(40):
+        deep = f"{{fallback: [y{number}, {deep}]}}"
+    text = tree.text(drawn(f"routes: {{a: {deep}}}\n"), width=80)
+    assert text.endswith("└─ on failure → x: model\n")
 
 
 def test_colours_change_nothing_else(drawn: Callable[..., Picture]) -> None:

@@ -118,7 +118,7 @@ class _Painter:
         self._service, self._models = service, models
         self._boxes: dict[str, Box] = {}
         self._edges: list[Edge] = []
-        self._inlined: set[str] = set()
+        self._drawn: set[str] = set()
 
     def first(self) -> list[str]:
         """What requests can name: the default, then routes of several steps, then the others."""
@@ -132,18 +132,16 @@ class _Painter:
         if rest:  # what nothing asks: a handler does, or a node that lies in wait
             left = [*self._service.graphs, *(n for n, part in self._service.parts.items() if not _is_model(part))]
             for name in left:
-                if self._key(name) not in self._boxes and name not in self._inlined:
+                if name not in self._drawn:
                     roots.append(self._named(name))
         return Picture(title, note, self._boxes, self._edges, roots)
 
-    def _key(self, name: str, version: str = "") -> str:
-        return f"{name}@{version}" if version else f"{name}@"
-
     def _named(self, name: str, version: str = "") -> str:
         """The box of a name; its key."""
-        key = self._key(name, version)
+        key = f"{name}@{version}"
         if key in self._boxes:
             return key
+        self._drawn.add(name)
         graph = self._service.graphs.get(name)
         if graph is None:
             title = f"{name}@{version}" if version else name
@@ -153,7 +151,7 @@ class _Painter:
         is_default = bool(self._service.default) and name == self._service.default and not version
         choosable = not version and name in self._service.choices
         part = self._service.parts.get(name)
-        inner = not version and not choosable and not (part and _is_model(part))
+        inner = name not in self._service.choices and not (part and _is_model(part))
         self._boxes[key] = replace(self._boxes[key], choosable=choosable, inner=inner, default=is_default)
         return key
 
@@ -199,7 +197,7 @@ class _Painter:
         if isinstance(node, Step):
             return Route(place, node.handler, node.model or None, node.line, node.version, node.offload)
         if isinstance(node, Ref) and node.name == place and not node.version:
-            self._inlined.add(place)
+            self._drawn.add(place)
             return self._service.parts.get(place)
         return None
 

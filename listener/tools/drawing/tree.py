@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import textwrap
 from dataclasses import astuple, dataclass
+from typing import TextIO
 
 import click
 
 from listener.tools.drawing.picture import NAMED, Box, Edge, Picture
 
-_WIDTH = 100
+#: Characters of a line, unless there is a terminal; those of a line deep within, however narrow that is.
+_WIDTH, _NARROWEST = 100, 40
 _INNER = "inner"
 
 
@@ -29,16 +32,17 @@ LINES = Signs("├─ ", "└─ ", "│  ", " · ", " → ", "…")
 ASCII = Signs("|- ", "`- ", "|  ", ", ", " -> ", "...")
 
 
-def text(picture: Picture, encoding: str = "utf-8", styled: bool = False) -> str:
+def text(picture: Picture, encoding: str = "utf-8", styled: bool = False, width: int = _WIDTH) -> str:
     """The tree, with a line break at its end.
 
     Args:
         picture: what is drawn.
         encoding: what cannot be said in it is written in ASCII, names with backslashes.
         styled: with colours for a terminal.
+        width: characters of a line.
     """
     signs = LINES if _says(encoding, "".join(astuple(LINES))) else ASCII
-    writer = _Writer(picture, signs, styled)
+    writer = _Writer(picture, signs, styled, width)
     for root in picture.roots:
         writer.tree(root)
     inner = [f"{_INNER}: requests cannot name it"] if any(box.inner for box in picture.boxes.values()) else []
@@ -46,6 +50,11 @@ def text(picture: Picture, encoding: str = "utf-8", styled: bool = False) -> str
         writer.lines += ["", *below]
     made = "\n".join([*writer.lines, ""]).replace("…", signs.cut)
     return made.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def width(stream: TextIO) -> int:
+    """Characters of a line there: as many as a terminal has, but no more than one reads well."""
+    return min(max(shutil.get_terminal_size().columns, 60), 110) if stream.isatty() else _WIDTH
 
 
 def _says(encoding: str, characters: str) -> bool:
@@ -57,8 +66,8 @@ def _says(encoding: str, characters: str) -> bool:
 
 
 class _Writer:
-    def __init__(self, picture: Picture, signs: Signs, styled: bool) -> None:
-        self._picture, self._signs, self._styled = picture, signs, styled
+    def __init__(self, picture: Picture, signs: Signs, styled: bool, width: int) -> None:
+        self._picture, self._signs, self._styled, self._width = picture, signs, styled, width
         self._within: dict[str, str] = {}
         self.lines: list[str] = []
 
@@ -106,14 +115,14 @@ class _Writer:
         name = f"{box.name}: " if box.name else ""
         wrapped = textwrap.wrap(
             f"{arrow}{name}{self._signs.dot.join(said)}",
-            width=_WIDTH - max(len(lead), len(rest)),
+            width=max(self._width - max(len(lead), len(rest)), _NARROWEST),
             break_on_hyphens=False,
             subsequent_indent="  ",
         )
         first = wrapped[0]
         if self._styled and first.startswith(arrow + box.name):
             end = len(arrow) + len(box.name)
-            first = f"{click.style(arrow, fg='cyan')}{click.style(box.name, bold=True)}{first[end:]}"
+            first = f"{click.style(arrow, fg='cyan') if arrow else ''}{click.style(box.name, bold=True)}{first[end:]}"
         self.lines.append(f"{self._dim(lead)}{first}")
         self.lines += [f"{self._dim(rest)}{more}" for more in wrapped[1:]]
 
