@@ -41,7 +41,7 @@ text { font-family: Helvetica, Arial, "Liberation Sans", sans-serif; font-size: 
 .label { font-size: 11.5px; fill: #0f172a; }
 .tag { font-size: 10.5px; font-weight: bold; fill: #ffffff; }
 .pill { fill: #334155; }
-.inner { fill: #94a3b8; }
+.inner { fill: #64748b; }
 .edge { fill: none; stroke: #64748b; stroke-width: 1.5; }
 .dashed { stroke-dasharray: 5 4; }
 .arrow { fill: #64748b; }
@@ -54,6 +54,7 @@ text { fill: #cbd5e1; }
 .name, .head, .label { fill: #f1f5f9; }
 .tag { fill: #0d1117; }
 .pill { fill: #e2e8f0; }
+.inner { fill: #94a3b8; }
 .edge { stroke: #94a3b8; }
 .arrow { fill: #94a3b8; }
 """
