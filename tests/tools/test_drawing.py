@@ -324,13 +324,13 @@ def test_an_edge_over_several_columns_keeps_clear_of_boxes_between() -> None:
             assert passed == []
 
 
-def test_what_needs_no_crossing_has_none() -> None:
-    sizes = dict.fromkeys("abwxyz", (100.0, 40.0))
-    pairs = [("a", "z"), ("a", "y"), ("b", "x"), ("b", "w")]
+def test_boxes_change_places_where_that_saves_crossings() -> None:
+    """As they are met, x would lie above y: two crossings in place of one."""
+    sizes = dict.fromkeys("abcdxy", (100.0, 40.0))
+    pairs = [("a", "x"), ("b", "y"), ("c", "x"), ("d", "x")]
     made = layout.place(sizes, [Line(source, target, 0) for source, target in pairs])
-    ways = {pair: way[0] for pair, way in zip(pairs, made.ways, strict=True)}
-    ordered = sorted(pairs, key=lambda pair: ways[pair].y)
-    assert [ways[pair].end_y for pair in ordered] == sorted(way.end_y for way in ways.values())
+    assert made.boxes["y"].bottom < made.boxes["x"].y
+    assert [made.boxes[name].y for name in "abcd"] == sorted(made.boxes[name].y for name in "abcd")
 
 
 def test_the_svg_needs_nothing_and_knows_the_dark(drawn: Callable[..., Picture]) -> None:
