@@ -326,8 +326,8 @@ def test_an_edge_over_several_columns_keeps_clear_of_boxes_between() -> None:
 
 def test_boxes_change_places_where_that_saves_crossings() -> None:
     """As they are met, x would lie above y: two crossings in place of one."""
-    sizes = dict.fromkeys("abcdxy", (100.0, 40.0))
-    pairs = [("a", "x"), ("b", "y"), ("c", "x"), ("d", "x")]
+    sizes = dict.fromkeys("abcdxyz", (100.0, 40.0))
+    pairs = [("a", "x"), ("b", "y"), ("c", "x"), ("d", "x"), ("x", "z"), ("y", "z")]
     made = layout.place(sizes, [Line(source, target, 0) for source, target in pairs])
     assert made.boxes["y"].bottom < made.boxes["x"].y
     assert [made.boxes[name].y for name in "abcd"] == sorted(made.boxes[name].y for name in "abcd")
