@@ -1,4 +1,4 @@
-"""The command line: `listener new|up|serve|triton|health|predict|check|schema|settings`.
+"""The command line: `listener new|up|serve|triton|health|predict|check|graph|schema|settings`.
 
 Options that are settings come from the table in `settings.py`, with its help text; each is an environment variable too.
 """
@@ -188,6 +188,25 @@ def check(**given: Any) -> None:
         click.echo(f"{len(mistakes)} mistake{'s' if len(mistakes) > 1 else ''}", err=True)
         sys.exit(1)
     click.echo("everything is in order")
+
+
+@cli.command()
+@options(*_PLACE)
+@click.option("--route", metavar="NAME", default="", help="Draw this route or node alone, with all that it asks.")
+@click.option("--out", metavar="FILE", help="Write a picture: .svg, .mmd or .md (Mermaid), or .txt (the tree).")
+def graph(route: str, out: str | None, **given: Any) -> None:
+    """Draw the graph: which route asks which handlers and models, and when.
+
+    Prints a tree, or writes a picture with --out. A model repository alone is drawn as well.
+    """
+    from listener.tools.drawing import files, tree
+
+    write = files.writer(Path(out)) if out is not None else None
+    picture = files.drawn(choice.local(settings_table.read(**given)), route)
+    if out is None or write is None:
+        click.echo(tree.text(picture, sys.stdout.encoding, styled=True, width=tree.width(sys.stdout)), nl=False)
+        return
+    click.echo(files.write(write(picture), Path(out)))
 
 
 @cli.command()

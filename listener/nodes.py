@@ -14,8 +14,10 @@ Function: TypeAlias = str | Callable[..., Any]
 
 
 def named(function: Function) -> str:
-    """A function's name, for people."""
-    return function if isinstance(function, str) else getattr(function, "__name__", repr(function))
+    """A function's name, as listener.yaml has it."""
+    if isinstance(function, str):
+        return function
+    return f"{function.__module__}:{getattr(function, '__qualname__', repr(function))}"
 
 
 #: The word for a node that gives back what it got.

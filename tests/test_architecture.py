@@ -73,6 +73,12 @@ PURE = (
     "artifacts.bucket",
     "artifacts.layout",
     "artifacts.answer",
+    "tools.drawing.picture",
+    "tools.drawing.words",
+    "tools.drawing.layout",
+    "tools.drawing.tree",
+    "tools.drawing.mermaid",
+    "tools.drawing.svg",
 )
 
 #: Who may touch the environment beside settings.py, and why.
