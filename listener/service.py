@@ -189,9 +189,11 @@ def _apart(
     routes: dict[str, Route] = {}
     parts: dict[str, Route] = {}
     graphs: dict[str, Named] = {}
+    places: dict[Step, str] = {}
 
     def flat(node: Node, place: str) -> Node:
         if isinstance(node, Step):
+            place = places.setdefault(node, place)  # in Python one step may stand in several places
             parts[place] = _route(place, node)
             return Ref(place, line=node.line)
         if isinstance(node, Ref) and node.name not in known:
