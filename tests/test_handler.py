@@ -29,30 +29,27 @@ class FakeModel:
 
     def __init__(self, run: Callable[[Tensors], Tensors], spec: ModelSpec | None = None) -> None:
         self.spec = spec or ModelSpec("m", (TensorSpec("x", "FP32", (1,)),), (TensorSpec("y", "FP32", (1,)),), 8)
-        self.calls: list[tuple[Tensors, float]] = []
+        self.calls: list[Tensors] = []
         self.versions: list[str] = []
         self.classes: list[int] = []
         self._run = run
 
-    async def infer(self, arrays: Arrays, deadline: float = float("inf")) -> Tensors:
-        self.calls.append((dict(arrays), deadline))
+    async def infer(self, arrays: Arrays, *, version: str | int = "", timeout: float | None = None) -> Tensors:
+        self.calls.append(dict(arrays))
         return self._run(dict(arrays))
 
-    async def infer_rows(self, arrays: Arrays, deadline: float = float("inf")) -> list[Tensors]:
-        return rows_of(await self.infer_parts(arrays, deadline), self.spec)
+    async def infer_rows(
+        self, arrays: Arrays, *, version: str | int = "", timeout: float | None = None
+    ) -> list[Tensors]:
+        return rows_of([await self.infer(arrays)], self.spec)
 
     def at(self, version: str) -> FakeModel:
         self.versions.append(version)
         return self
 
-    async def infer_parts(self, arrays: Arrays, deadline: float = float("inf")) -> list[Tensors]:
-        return [await self.infer(arrays, deadline)]
-
-    async def infer_batches(
-        self, batches: Sequence[Arrays], deadline: float = float("inf"), top_k: int = 0
-    ) -> list[list[Tensors]]:
+    async def infer_batches(self, batches: Sequence[Arrays], top_k: int = 0) -> list[list[Tensors]]:
         self.classes.append(top_k)
-        return [await self.infer_parts(arrays, deadline) for arrays in batches]
+        return [[await self.infer(arrays)] for arrays in batches]
 
     async def infer_checked(self, arrays: Tensors, top_k: int = 0) -> list[Tensors]:
         self.classes.append(top_k)
@@ -170,12 +167,11 @@ async def test_hooks_keep_the_order_and_get_the_context_if_they_take_it(
     assert await predictions(bound(kind(), pool), 1, 2, 3, context=context) == expected
 
 
-async def test_the_model_gets_one_batch_and_the_deadline(pool: Pool) -> None:
+async def test_the_model_gets_one_batch(pool: Pool) -> None:
     model = FakeModel(doubled)
-    await predictions(bound(Plain(), pool, m=model), 1, 2, 3, context=Context(deadline=12.5))
-    ((arrays, deadline),) = model.calls
+    await predictions(bound(Plain(), pool, m=model), 1, 2, 3)
+    (arrays,) = model.calls
     assert arrays["x"].tolist() == [[1], [2], [3]]
-    assert deadline == 12.5
 
 
 async def test_a_handler_may_ask_other_models(pool: Pool) -> None:
@@ -196,7 +192,7 @@ async def test_lists_and_numbers_count_as_arrays(pool: Pool) -> None:
 
     model = FakeModel(doubled)
     assert await predictions(bound(Listing(), pool, m=model), 1.0, 2.0) == [2, 4]
-    assert {name: array.tolist() for name, array in model.calls[0][0].items()} == {"x": [[1], [2]], "n": [1, 2]}
+    assert {name: array.tolist() for name, array in model.calls[0].items()} == {"x": [[1], [2]], "n": [1, 2]}
 
 
 async def test_plain_hooks_run_off_the_event_loop(pool: Pool) -> None:
@@ -451,7 +447,7 @@ async def test_optional_inputs_may_be_given_by_some(pool: Pool) -> None:
     model = FakeModel(lambda arrays: {"y": arrays["x"] + arrays.get("o", 0)}, spec)
     handler = bound(Handler(), pool, m=model)
     assert await predictions(handler, {"x": [1]}, {"x": [2], "o": [3]}, {"x": [4]}) == [[1.0], [5.0], [4.0]]
-    assert [sorted(arrays) for arrays, _ in model.calls] == [["x"], ["o", "x"]]
+    assert [sorted(arrays) for arrays in model.calls] == [["x"], ["o", "x"]]
 
 
 @pytest.mark.parametrize("kind", [Handler, Ragged], ids=["no hooks", "own hooks"])
@@ -460,7 +456,7 @@ async def test_ragged_rows_are_calls_of_their_own_and_keep_their_order(pool: Poo
     model = FakeModel(doubled, spec)
     made = await predictions(bound(kind(), pool, m=model), [1], [2, 3], [4], [], [5, 6])
     assert [list(map(float, row)) for row in made] == [[2], [4, 6], [8], [], [10, 12]]
-    assert [arrays["x"].shape for arrays, _ in model.calls] == [(2, 1), (2, 2), (1, 0)]
+    assert [arrays["x"].shape for arrays in model.calls] == [(2, 1), (2, 2), (1, 0)]
 
 
 # Classes

@@ -219,7 +219,7 @@ def test_an_example_of_the_generic_preprocess(tiny: Tiny) -> None:
     "body",
     [
         "example = 1\n async def preprocess(self, i): return await self.models['tiny'].infer({})",
-        "example = 1\n def preprocess(self, i): return self.models['other'].spec",
+        "example = 1\n uses = ('other',)\n def preprocess(self, i): return self.models['other'].spec",
         "example = 1\n async def predict(self, call): pass\n def preprocess(self, i): 1 / 0",
         "def preprocess(self, i): 1 / 0",
     ],
