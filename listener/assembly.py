@@ -85,9 +85,9 @@ def _models(leaves: Mapping[str, Route], classes: dict[str, type[Handler]]) -> l
 
 
 def _warn_of_near_misses(service: Service, classes: Mapping[str, type[Handler]]) -> None:
-    for handler in dict.fromkeys(classes.values()):
-        for sentence in loader.near_misses(service, handler):
-            log.warning("%s", sentence)
+    found = [sentence for handler in classes.values() for sentence in loader.near_misses(service, handler)]
+    for sentence in dict.fromkeys(found):  # several may have a base class in common
+        log.warning("%s", sentence)
 
 
 def _examples(steps: dict[str, Step], handlers: dict[str, Handler]) -> dict[str, tuple[Node, Json]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -574,3 +575,66 @@ def one_and_rest(instance: Any, *rest: Any) -> None: ...
 )
 def test_takes_context(function: Callable[..., Any], takes: bool) -> None:
     assert takes_context(function) is takes
+
+
+# Other models, and none of its own
+
+
+class Calls(Handler):
+    """Calls others."""
+
+    model = None
+
+    async def predict(self, call: Call) -> Reply:
+        outputs = await self.models["m"].infer({"x": floats([[n] for n in call.instances])})
+        return Reply(outputs["y"][:, 0].tolist())
+
+
+async def test_a_handler_without_a_model_of_its_own(pool: Pool) -> None:
+    handler = Calls()
+    handler.bind("r", None, {"m": FakeModel(doubled)}, pool)
+    assert await predictions(handler, 1, 2) == [2, 4]
+    with pytest.raises(ValueError, match="has no model of its own"):
+        _ = handler.spec
+
+
+class Forgets(Handler):
+    def preprocess(self, instance: Any) -> Any:
+        return self.models["m"].infer({"x": floats([[instance]])})
+
+
+class ForgetsToo(Plain):
+    async def preprocess(self, instance: Any) -> Any:
+        return self.models["m"].infer({"x": floats([[instance]])})["x"]  # type: ignore[index]
+
+
+class ForgetsAsWell(Handler):
+    async def predict(self, call: Call) -> Any:
+        return self.models["m"].infer({"x": floats([[1]])})
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        (Forgets, "preprocess returned a coroutine, which is a call without its `await` (in an `async def` hook),"),
+        (
+            ForgetsToo,
+            "a coroutine is a call without its `await`: models are called with `await`, in an `async def` hook",
+        ),
+    ],
+)
+async def test_a_call_that_nobody_awaited_is_told_of(
+    pool: Pool, caplog: pytest.LogCaptureFixture, kind: type[Handler], sentence: str
+) -> None:
+    error = await refusal(bound(kind(), pool), 1)
+    assert isinstance(error, HandlerFailed)
+    assert sentence in caplog.text
+    gc.collect()
+
+
+async def test_a_predict_that_gives_a_call_back(pool: Pool, caplog: pytest.LogCaptureFixture) -> None:
+    call = Call([1])
+    with pytest.raises(HandlerFailed):
+        check_reply("r", call, await bound(ForgetsAsWell(), pool).predict(call))
+    assert "predict returned a coroutine, which is a call without its `await`" in caplog.text
