@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, NoReturn, Protocol
 
+from listener.by_name import NoSuchModel
 from listener.call import Context
 from listener.errors import InstanceError, Unavailable
 from listener.offload import Carried, Processes
@@ -48,7 +49,7 @@ class Apart:
 
     def __init__(self, recipe: Recipe, models: Mapping[str, Any], processes: Processes) -> None:
         self._recipe, self._models, self._processes = recipe, models, processes
-        processes.first.append(partial(_hooks, recipe))
+        processes.first.append(partial(_hooks, recipe, tuple(models)))
 
     async def each(self, hook: str, items: Sequence[Any], context: Context, alone: bool = False) -> list[Any]:
         """The results for all items, in order, up to the first that `Failed`.
@@ -102,7 +103,10 @@ class _Described:
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("__"):
             raise AttributeError(name)
-        raise RuntimeError(f"{name}: a hook with `offload: process` knows its models' spec and cannot call them")
+        raise RuntimeError(
+            f"{name}: a plain hook with `offload: process` knows its models' spec and cannot call them; an `async def` "
+            "hook can, as it stays in the listener's process"
+        )
 
 
 class _Models(Mapping[str, _Described]):
@@ -112,6 +116,8 @@ class _Models(Mapping[str, _Described]):
         self.specs: dict[str, ModelSpec | None] = {}
 
     def __getitem__(self, name: str) -> _Described:
+        if name not in self.specs:
+            raise NoSuchModel(name, self.specs)
         return _Described(name, self.specs)  # also before the first call: `load` may keep one
 
     def __iter__(self) -> Any:
@@ -125,7 +131,9 @@ _models = _Models()
 _made: dict[str, Mapping[str, CallHook]] = {}
 
 
-def _hooks(recipe: Recipe) -> Mapping[str, CallHook]:
+def _hooks(recipe: Recipe, models: Iterable[str]) -> Mapping[str, CallHook]:
+    for name in models:
+        _models.specs.setdefault(name, None)
     if (made := _made.get(recipe.key)) is None:
         made = _made[recipe.key] = recipe.make(_models)
     return made
@@ -134,7 +142,7 @@ def _hooks(recipe: Recipe) -> Mapping[str, CallHook]:
 def _called(recipe: Recipe, hook: str, items: Sequence[Any], context: Context, specs: Specs, alone: bool) -> list[Any]:
     """The results of the items, or `Failed` for one that did."""
     _models.specs.update(specs)
-    call = _hooks(recipe)[hook]
+    call = _hooks(recipe, specs)[hook]
     results: list[Any] = []
     for item in items:
         try:

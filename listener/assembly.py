@@ -53,6 +53,7 @@ async def build(settings: Settings, service: Service, stack: AsyncExitStack) -> 
     classes = await asyncio.to_thread(
         lambda: {name: loader.handler_class(service, route) for name, route in leaves.items()}
     )
+    _warn_of_near_misses(service, classes)
     catalogue = Catalogue(client, settings.coalesces, _models(leaves, classes))
     models = catalogue.routed
     for name in sorted(settings.not_coalesced - models.keys() - {"*"}):
@@ -82,7 +83,13 @@ def _memory(settings: Settings) -> SharedMemory | None:
 
 
 def _models(leaves: Mapping[str, Route], classes: dict[str, type[Handler]]) -> list[str]:
-    return sorted({loader.model_name(leaves[name], handler) for name, handler in classes.items()})
+    return sorted(set().union(*(loader.model_names(leaves[name], handler) for name, handler in classes.items())))
+
+
+def _warn_of_near_misses(service: Service, classes: Mapping[str, type[Handler]]) -> None:
+    found = [sentence for handler in classes.values() for sentence in loader.near_misses(service, handler)]
+    for sentence in dict.fromkeys(found):  # several may have a base class in common
+        log.warning("%s", sentence)
 
 
 def _examples(steps: dict[str, Step], handlers: dict[str, Handler]) -> dict[str, tuple[Node, Json]]:

@@ -5,7 +5,8 @@ Guide: docs/write-a-handler.md.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Sized
+import inspect
+from collections.abc import Collection, Mapping, Sequence, Sized
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,21 +28,44 @@ from listener.values import from_instance, from_rows
 
 
 class Model(Protocol):
-    """What `self.models["name"]` is."""
+    """What `self.models["name"]` is. Handlers `await` its `infer` and `infer_rows`; the rest is the listener's."""
 
     @property
     def spec(self) -> ModelSpec: ...
 
+    async def infer(
+        self, arrays: Arrays, *, version: str | int = "", timeout: float | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """Runs the model on a batch of any size N >= 1, which every array has as its leading dimension.
+
+        Several calls at once (`asyncio.gather`) are fine, and may share a call to Triton.
+
+        Args:
+            arrays: [N, ...] inputs by name, in the model's dtypes, or those of the same kind.
+            version: of the model, a number or its digits; "" = Triton chooses.
+            timeout: seconds for this call alone, after which it is cancelled; None = as long as the request has.
+
+        Returns:
+            [N, ...] outputs by name, in the order of the rows; perhaps read-only. BYTES are objects of `bytes`.
+
+        Raises:
+            TensorError: a name, shape or dtype is not the model's.
+            ValueError: `version` or `timeout` is none.
+            DeadlineExceeded: it took longer than `timeout` (504).
+            Unavailable: there is no such version, the model is not ready, or Triton cannot be reached (503).
+            TritonFailed: the model did (502).
+            BadRequest: Triton finds fault with the tensors (400).
+        """
+
+    async def infer_rows(
+        self, arrays: Arrays, *, version: str | int = "", timeout: float | None = None
+    ) -> list[dict[str, NDArray[Any]]]:
+        """As `infer`, but gives the outputs of each row, without the batch dimension; their shapes may differ."""
+
     def at(self, version: str) -> Model: ...
 
-    async def infer(self, arrays: Arrays, deadline: float = ...) -> dict[str, NDArray[Any]]: ...
-
-    async def infer_rows(self, arrays: Arrays, deadline: float = ...) -> list[dict[str, NDArray[Any]]]: ...
-
-    async def infer_parts(self, arrays: Arrays, deadline: float = ...) -> list[dict[str, NDArray[Any]]]: ...
-
     async def infer_batches(
-        self, batches: Sequence[Arrays], deadline: float = ..., top_k: int = ...
+        self, batches: Sequence[Arrays], top_k: int = ...
     ) -> list[list[dict[str, NDArray[Any]]]]: ...
 
     async def infer_checked(
@@ -56,7 +80,9 @@ class Handler:
     proves to take microseconds, else in a thread), and may take the request's `Context` as a second argument.
 
     Attributes:
-        model: name of the model in the repository; listener.yaml's `model` overrides it.
+        model: name of the model in the repository; listener.yaml's `model` overrides it. "" = as the route is called.
+            None = it has none of its own, and a `predict` that calls others.
+        uses: names of further models that it calls; they are waited for, and are in `models`.
         example: a valid instance (`{"b64": ...}` objects as `bytes`); it is sent through the handler before the service
             calls itself ready. None = nothing is sent.
         instance_schema: what an instance is, as callers send it: a schema of OpenAPI 3.0, for /openapi.json and
@@ -64,16 +90,19 @@ class Handler:
         prediction_schema: what a prediction is, likewise.
         offload: where `def` hooks run: "thread", "process", "inline" (on the event loop), or "" as above;
             listener.yaml's `offload` overrides it.
-        models: every routed model by name.
+        models: every model of the service by name: those of all routes and nodes, and what handlers use. Another
+            name is a KeyError that says so.
     """
 
-    model: str = ""
+    model: str | None = ""
+    uses: Collection[str] = ()
     example: Json = None
     instance_schema: Mapping[str, Any] | None = None
     prediction_schema: Mapping[str, Any] | None = None
     offload: str = ""
     models: Mapping[str, Model]
     _name: str
+    _model: str
     _pool: Pool
     _preprocess: Hook
     _postprocess: Hook
@@ -101,7 +130,7 @@ class Handler:
 
         Signature to override: `postprocess(self, outputs)` or `postprocess(self, outputs, context)`.
         """
-        return prediction(outputs[0], self.models[self.model].spec)
+        return prediction(outputs[0], self.models[self._model].spec)
 
     async def predict(self, call: Call) -> Reply:
         """The whole request. The default: `preprocess` each instance, one batch to the model, `postprocess` each row.
@@ -115,7 +144,7 @@ class Handler:
             HandlerFailed: a hook raised something else, or gave what the model does not take.
             ListenerError: from the model.
         """
-        model, context = self.models[self.model], call.context
+        model, context = self.models[self._model], call.context
         if context.version:
             model = model.at(context.version)
         spec, unchanged = model.spec, self._postprocess.is_default
@@ -134,7 +163,7 @@ class Handler:
         else:
             found = await self._before(call, spec)
             try:
-                answers = await model.infer_batches([one.arrays for one in found], context.deadline, classes)
+                answers = await model.infer_batches([one.arrays for one in found], classes)
             except TensorError as error:
                 raise failed(self._name, "preprocess", error, context) from error
         if unchanged and not classes and len(answers) == 1 and (array := plain_output(answers[0], spec)) is not None:
@@ -155,7 +184,9 @@ class Handler:
     @property
     def spec(self) -> ModelSpec:
         """What the handler's model takes and gives; raises Unavailable while that is not known."""
-        return self.models[self.model].spec
+        if self.model is None:
+            raise ValueError("this handler has no model of its own (model = None)")
+        return self.models[self._model].spec
 
     @property
     def reads_views(self) -> bool:
@@ -171,8 +202,7 @@ class Handler:
             arrays = await self._preprocess.each(instances, context, self._pool, call.alone)
             for index, given in enumerate(arrays):
                 if not isinstance(given, Mapping):
-                    what = type(given).__name__
-                    raise TypeError(f"preprocess returned {what} for instances[{index}]; it has to be arrays by name")
+                    raise TypeError(_no_arrays(given, index))
             return batches.of_rows(arrays, spec)
         except ListenerError:
             raise
@@ -195,7 +225,7 @@ class Handler:
     def bind(
         self,
         name: str,
-        model: str,
+        model: str | None,
         models: Mapping[str, Model],
         pool: Pool,
         offload: str = "",
@@ -205,7 +235,7 @@ class Handler:
 
         Args:
             name: the route's name, for messages.
-            model: the model that `predict` calls.
+            model: the model that `predict` calls; None = its own `predict` calls others.
             models: every model that the handler may call.
             pool: threads for its plain `def` hooks.
             offload: where they run, if not where the handler itself says.
@@ -215,6 +245,7 @@ class Handler:
             ValueError: `offload` is no such place, or there is no recipe.
         """
         self._name, self.model, self.models, self._pool = name, model, models, pool
+        self._model = model or ""
         place = self.offload = offload or self.offload
         if place not in PLACES:
             raise ValueError(f"offload is {place!r}; it has to be thread, process or inline")
@@ -268,6 +299,19 @@ def _predictions(answers: Sequence[Sequence[Arrays]], spec: ModelSpec, classes: 
     return [predictions(parts, spec, classes) for parts in answers]
 
 
+def _no_arrays(given: object, index: int) -> str:
+    """Why that cannot be sent to a model."""
+    return f"preprocess returned {_kind(given)} for instances[{index}]; it has to be arrays by name"
+
+
+def _kind(given: object) -> str:
+    """What a hook returned, in words."""
+    if not inspect.iscoroutine(given):
+        return type(given).__name__
+    given.close()  # or else Python would warn of it as well, at some other time
+    return "a coroutine, which is a call without its `await` (in an `async def` hook),"
+
+
 #: What came as rows, and may be one instance.
 _WHOLE = {Columns, Rows}
 
@@ -305,6 +349,6 @@ def check_reply(route: str, call: Call, reply: object) -> Reply:
     wanted = 1 if isinstance(reply, Reply) and reply.whole else len(call.instances)
     if isinstance(reply, Reply) and count == wanted:
         return reply
-    got = type(made).__name__ if count is None else f"{count} predictions"
+    got = _kind(made) if count is None else f"{count} predictions"
     error = TypeError(f"predict returned {got} for {len(call.instances)} instances")
     raise failed(route, "predict", error, call.context)

@@ -271,6 +271,10 @@ def with_context(function: Callable[..., Any]) -> Callable[..., Any]:
 def failed(route: str, hook: str, error: BaseException, context: Context, index: int | None = None) -> HandlerFailed:
     """The caller reads a fixed sentence; the log has the trace and the request's id."""
     where = "" if index is None else f" on instances[{index}]"
+    if isinstance(error, TypeError | AttributeError) and "coroutine" in str(error):
+        error.add_note(
+            "a coroutine is a call without its `await`: models are called with `await`, in an `async def` hook"
+        )
     fields = {"request_id": context.request_id}
     log.error("the handler of %r failed in %s%s", route, hook, where, exc_info=error, extra={"fields": fields})
     return HandlerFailed(hook, route)

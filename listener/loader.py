@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import difflib
 import importlib
 import inspect
 import logging
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import orjson
 
 from listener import compose
-from listener.errors import ConfigError, one_line
+from listener.errors import ConfigError, Unavailable, one_line
 from listener.handler import Handler, Model
 from listener.hooks import with_context
 from listener.nodes import Composed, Named, Node, Ref, Step, rebuilt
@@ -42,6 +43,8 @@ def handler_class(service: Service, route: Route) -> type[Handler]:
     found = _imported(service, route.handler, place, "class")
     if not (inspect.isclass(found) and issubclass(found, Handler)):
         raise ConfigError(f"{place}: {route.handler!r} is not a subclass of listener.Handler")
+    if mistakes := [f"{place}: {found.__name__}{sentence}" for sentence in _wrong_models(route, found)]:
+        raise ConfigError(*mistakes)
     return found
 
 
@@ -82,6 +85,21 @@ def _located(node: Node, line: int) -> Node:
     return rebuilt(made, lambda _, child: _located(child, line))
 
 
+def _wrong_models(route: Route, handler: type[Handler]) -> Iterator[str]:
+    """What is wrong with the names of a handler's models, as the ends of sentences."""
+    uses: Any = handler.uses
+    if not isinstance(uses, list | tuple | set | frozenset):
+        hint = f"as ({uses!r},)" if isinstance(uses, str) else "as ('other',)"
+        yield f".uses is {uses!r}; it has to be a tuple of models' names, {hint}"
+    elif wrong := [name for name in uses if not (isinstance(name, str) and name)]:
+        yield f".uses names {wrong[0]!r}, which is no model's name"
+    model: Any = handler.model
+    if not isinstance(model, str | None):
+        yield f".model is {model!r}; it has to be a model's name, or None for a handler that only calls others"
+    if model is None and not route.model and handler.predict is Handler.predict:
+        yield ".model is None, so it has to have a predict of its own"
+
+
 def function(service: Service, source: str) -> Callable[..., Any]:
     """What `module.path:name` in the service's folder names.
 
@@ -110,9 +128,62 @@ def _imported(service: Service, source: str, place: str, kind: str) -> Any:
     return found
 
 
-def model_name(route: Route, handler: type[Handler]) -> str:
-    """The model behind a route: listener.yaml's, else the handler's, else the route's own name."""
-    return route.model or handler.model or route.name
+def model_name(route: Route, handler: type[Handler]) -> str | None:
+    """The model behind a route: listener.yaml's, else the handler's, else the route's own name.
+
+    None: the handler has none of its own (`model = None`).
+    """
+    if route.model or handler.model is None:
+        return route.model
+    return handler.model or route.name
+
+
+def model_names(route: Route, handler: type[Handler]) -> set[str]:
+    """Every model that a route needs: its own, and those that its handler calls besides."""
+    own = model_name(route, handler)
+    return {*handler.uses, *([own] if own else ())}
+
+
+#: What a subclass may override or set, for `near_misses`.
+_HOOKS = ("preprocess", "postprocess", "predict", "load", "close")
+_ATTRIBUTES = ("model", "uses", "example", "instance_schema", "prediction_schema", "offload")
+#: High enough for one letter too few, too many or wrong in the longer names; letters in another order come on top.
+_NEAR = 0.9
+
+
+def near_misses(service: Service, handler: type[Handler]) -> list[str]:
+    """What looks like a hook or an attribute of handlers, and is none: a sentence each, for `check` and the log.
+
+    A name is left alone where the handler has the right one as well, or where it only goes on (`predict_one`).
+    """
+    found = []
+    for kind in handler.__mro__:
+        if kind is Handler or not issubclass(kind, Handler):
+            continue
+        for name in vars(kind):
+            meant = "" if name.startswith("_") or hasattr(Handler, name) else _meant(name)
+            if meant and getattr(handler, meant) is getattr(Handler, meant):
+                what = "no hook" if meant in _HOOKS else "no attribute of handlers"
+                place = _file_of(service, kind)
+                found.append(f"{place}: {kind.__name__}.{name} is {what}; did you mean {meant!r}?")
+    return found
+
+
+def _meant(name: str) -> str:
+    """The hook or attribute that a name nearly is; "" = none."""
+    known = {each.replace("_", ""): each for each in (*_HOOKS, *_ATTRIBUTES)}
+    plain = name.lower().replace("_", "")
+    if plain in known:
+        return known[plain]
+    near = difflib.get_close_matches(plain, known, n=1, cutoff=_NEAR)
+    near += [each for each in known if sorted(each) == sorted(plain)]
+    return "" if not near or plain.startswith(near[0]) else known[near[0]]
+
+
+def _file_of(service: Service, kind: type[Handler]) -> str:
+    """The file of a class, as seen from the service's folder."""
+    file = Path(getattr(sys.modules.get(kind.__module__), "__file__", None) or kind.__module__)
+    return str(file.relative_to(service.folder) if file.is_relative_to(service.folder) else file)
 
 
 @dataclass(frozen=True)
@@ -165,9 +236,10 @@ async def load(
         made = await asyncio.to_thread(_made, service, route, handler, models, pool, offload)
         await called(made.load, service.folder)
     except (Exception, SystemExit) as error:
+        hint = "; models cannot be called yet when handlers are loaded" if isinstance(error, Unavailable) else ""
         raise ConfigError(
             f"{service.file}:{route.line}: the handler of {route.name!r} cannot be loaded: "
-            f"{_explain(error, service.folder)}"
+            f"{_explain(error, service.folder)}{hint}"
         ) from error
     return made
 

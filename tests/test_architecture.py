@@ -21,7 +21,7 @@ ROOT = Path(listener.__file__).parent
 FLOORS: dict[int, str] = {
     0: "errors at_once call forms settings service sections nodes node_reader compose observe probe process cpus "
     "_version",
-    1: "bf16 tensors elements values predictions rows batches pool offload triton artifacts",
+    1: "by_name bf16 tensors elements values predictions rows batches pool offload triton artifacts",
     2: "handler hooks apart loader",
     3: "graph decoupled",
     4: "contract gate heads readiness",
@@ -39,6 +39,7 @@ APART = "triton.backends"
 PURE = (
     "call",
     "errors",
+    "by_name",
     "bf16",
     "tensors",
     "elements",
@@ -46,6 +47,7 @@ PURE = (
     "predictions",
     "rows",
     "batches",
+    "triton.asking",
     "triton.split",
     "triton.freelist",
     "contract",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import aiohttp
 import pytest
 
 from listener import service as services
-from listener.testing import FakeModel, FakeTriton, listening, until_ready
+from listener.testing import FakeModel, FakeTriton, Tensors, listening, until_ready
 from tests.markdown import blocks
 
 GUIDE = (Path(__file__).parents[1] / "docs/write-a-handler.md").read_text()
@@ -75,23 +76,45 @@ async def test_the_handler_that_yields(tmp_path: Path, monkeypatch: pytest.Monke
             assert await answer.json() == {"predictions": [[{"word": "a"}, {"word": "b"}], [{"word": "c"}]]}
 
 
-async def test_the_handler_with_two_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "both"
+def times(factor: float) -> Callable[[Tensors], Tensors]:
+    return lambda arrays: {"y": arrays["x"] * factor}
+
+
+def graded() -> dict[str, FakeModel]:
+    one, two = ("FP32", [1]), ("FP32", [2])
+    return {
+        "small": FakeModel({"x": one}, {"y": one}, times(2)),
+        "large": FakeModel({"x": one}, {"y": one}, times(0), versions={"1": times(3), "2": times(10), "3": times(4)}),
+        "judge": FakeModel(
+            {"pairs": two}, {"best": one}, lambda arrays: {"best": arrays["pairs"].max(1, keepdims=True)}
+        ),
+    }
+
+
+async def test_the_handler_that_calls_three_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "graded"
     folder.mkdir()
-    yaml = block("yaml", "both:").replace("{}", "{{}}").replace("handlers.both:", "{module}:")
-    make_service(folder, block("python", "class Both"), yaml)
+    yaml = block("yaml", "graded:").replace("handlers.graded:", "{module}:")
+    make_service(folder, block("python", "class Graded"), yaml)
     monkeypatch.syspath_prepend(str(folder))
-
-    def times(factor: float) -> FakeModel:
-        tensor = {"x": ("FP32", [1])}
-        return FakeModel(tensor, {"y": ("FP32", [1])}, lambda arrays: {"y": arrays["x"] * factor})
-
-    fake = FakeTriton({"small": times(2), "large": times(10)})
+    fake = FakeTriton(graded())
     async with (
         fake.running() as triton,
         listening(folder, triton) as url,
         aiohttp.ClientSession() as session,
     ):
         await until_ready(url)
-        async with session.post(f"{url}/predict", json={"instances": [[1], [2]]}) as answer:
-            assert await answer.json() == {"predictions": [[2, 10], [4, 20]]}
+
+        async def ask(instances: list[Any], **more: Any) -> tuple[int, Any]:
+            async with session.post(f"{url}/predict", json={"instances": instances, **more}) as answer:
+                return answer.status, await answer.json()
+
+        assert await ask([[1], [2]]) == (200, {"predictions": [10, 20]})
+        fake.models["judge"].delay = 5
+        assert await ask([[1], [2]]) == (200, {"predictions": [6, 12]})
+        fake.models["judge"].delay, fake.models["large"].versions = 0, ["1", "3"]
+        assert (await ask([[1]]))[0] == 503
+        assert await ask([[1]], parameters={"version": 1}) == (
+            400,
+            {"error": "parameters.version: route 'graded' has no model of its own, and no versions"},
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -29,30 +30,27 @@ class FakeModel:
 
     def __init__(self, run: Callable[[Tensors], Tensors], spec: ModelSpec | None = None) -> None:
         self.spec = spec or ModelSpec("m", (TensorSpec("x", "FP32", (1,)),), (TensorSpec("y", "FP32", (1,)),), 8)
-        self.calls: list[tuple[Tensors, float]] = []
+        self.calls: list[Tensors] = []
         self.versions: list[str] = []
         self.classes: list[int] = []
         self._run = run
 
-    async def infer(self, arrays: Arrays, deadline: float = float("inf")) -> Tensors:
-        self.calls.append((dict(arrays), deadline))
+    async def infer(self, arrays: Arrays, *, version: str | int = "", timeout: float | None = None) -> Tensors:
+        self.calls.append(dict(arrays))
         return self._run(dict(arrays))
 
-    async def infer_rows(self, arrays: Arrays, deadline: float = float("inf")) -> list[Tensors]:
-        return rows_of(await self.infer_parts(arrays, deadline), self.spec)
+    async def infer_rows(
+        self, arrays: Arrays, *, version: str | int = "", timeout: float | None = None
+    ) -> list[Tensors]:
+        return rows_of([await self.infer(arrays)], self.spec)
 
     def at(self, version: str) -> FakeModel:
         self.versions.append(version)
         return self
 
-    async def infer_parts(self, arrays: Arrays, deadline: float = float("inf")) -> list[Tensors]:
-        return [await self.infer(arrays, deadline)]
-
-    async def infer_batches(
-        self, batches: Sequence[Arrays], deadline: float = float("inf"), top_k: int = 0
-    ) -> list[list[Tensors]]:
+    async def infer_batches(self, batches: Sequence[Arrays], top_k: int = 0) -> list[list[Tensors]]:
         self.classes.append(top_k)
-        return [await self.infer_parts(arrays, deadline) for arrays in batches]
+        return [[await self.infer(arrays)] for arrays in batches]
 
     async def infer_checked(self, arrays: Tensors, top_k: int = 0) -> list[Tensors]:
         self.classes.append(top_k)
@@ -170,12 +168,11 @@ async def test_hooks_keep_the_order_and_get_the_context_if_they_take_it(
     assert await predictions(bound(kind(), pool), 1, 2, 3, context=context) == expected
 
 
-async def test_the_model_gets_one_batch_and_the_deadline(pool: Pool) -> None:
+async def test_the_model_gets_one_batch(pool: Pool) -> None:
     model = FakeModel(doubled)
-    await predictions(bound(Plain(), pool, m=model), 1, 2, 3, context=Context(deadline=12.5))
-    ((arrays, deadline),) = model.calls
+    await predictions(bound(Plain(), pool, m=model), 1, 2, 3)
+    (arrays,) = model.calls
     assert arrays["x"].tolist() == [[1], [2], [3]]
-    assert deadline == 12.5
 
 
 async def test_a_handler_may_ask_other_models(pool: Pool) -> None:
@@ -196,7 +193,7 @@ async def test_lists_and_numbers_count_as_arrays(pool: Pool) -> None:
 
     model = FakeModel(doubled)
     assert await predictions(bound(Listing(), pool, m=model), 1.0, 2.0) == [2, 4]
-    assert {name: array.tolist() for name, array in model.calls[0][0].items()} == {"x": [[1], [2]], "n": [1, 2]}
+    assert {name: array.tolist() for name, array in model.calls[0].items()} == {"x": [[1], [2]], "n": [1, 2]}
 
 
 async def test_plain_hooks_run_off_the_event_loop(pool: Pool) -> None:
@@ -451,7 +448,7 @@ async def test_optional_inputs_may_be_given_by_some(pool: Pool) -> None:
     model = FakeModel(lambda arrays: {"y": arrays["x"] + arrays.get("o", 0)}, spec)
     handler = bound(Handler(), pool, m=model)
     assert await predictions(handler, {"x": [1]}, {"x": [2], "o": [3]}, {"x": [4]}) == [[1.0], [5.0], [4.0]]
-    assert [sorted(arrays) for arrays, _ in model.calls] == [["x"], ["o", "x"]]
+    assert [sorted(arrays) for arrays in model.calls] == [["x"], ["o", "x"]]
 
 
 @pytest.mark.parametrize("kind", [Handler, Ragged], ids=["no hooks", "own hooks"])
@@ -460,7 +457,7 @@ async def test_ragged_rows_are_calls_of_their_own_and_keep_their_order(pool: Poo
     model = FakeModel(doubled, spec)
     made = await predictions(bound(kind(), pool, m=model), [1], [2, 3], [4], [], [5, 6])
     assert [list(map(float, row)) for row in made] == [[2], [4, 6], [8], [], [10, 12]]
-    assert [arrays["x"].shape for arrays, _ in model.calls] == [(2, 1), (2, 2), (1, 0)]
+    assert [arrays["x"].shape for arrays in model.calls] == [(2, 1), (2, 2), (1, 0)]
 
 
 # Classes
@@ -578,3 +575,66 @@ def one_and_rest(instance: Any, *rest: Any) -> None: ...
 )
 def test_takes_context(function: Callable[..., Any], takes: bool) -> None:
     assert takes_context(function) is takes
+
+
+# Other models, and none of its own
+
+
+class Calls(Handler):
+    """Calls others."""
+
+    model = None
+
+    async def predict(self, call: Call) -> Reply:
+        outputs = await self.models["m"].infer({"x": floats([[n] for n in call.instances])})
+        return Reply(outputs["y"][:, 0].tolist())
+
+
+async def test_a_handler_without_a_model_of_its_own(pool: Pool) -> None:
+    handler = Calls()
+    handler.bind("r", None, {"m": FakeModel(doubled)}, pool)
+    assert await predictions(handler, 1, 2) == [2, 4]
+    with pytest.raises(ValueError, match="has no model of its own"):
+        _ = handler.spec
+
+
+class Forgets(Handler):
+    def preprocess(self, instance: Any) -> Any:
+        return self.models["m"].infer({"x": floats([[instance]])})
+
+
+class ForgetsToo(Plain):
+    async def preprocess(self, instance: Any) -> Any:
+        return self.models["m"].infer({"x": floats([[instance]])})["x"]  # type: ignore[index]
+
+
+class ForgetsAsWell(Handler):
+    async def predict(self, call: Call) -> Any:
+        return self.models["m"].infer({"x": floats([[1]])})
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        (Forgets, "preprocess returned a coroutine, which is a call without its `await` (in an `async def` hook),"),
+        (
+            ForgetsToo,
+            "a coroutine is a call without its `await`: models are called with `await`, in an `async def` hook",
+        ),
+    ],
+)
+async def test_a_call_that_nobody_awaited_is_told_of(
+    pool: Pool, caplog: pytest.LogCaptureFixture, kind: type[Handler], sentence: str
+) -> None:
+    error = await refusal(bound(kind(), pool), 1)
+    assert isinstance(error, HandlerFailed)
+    assert sentence in caplog.text
+    gc.collect()
+
+
+async def test_a_predict_that_gives_a_call_back(pool: Pool, caplog: pytest.LogCaptureFixture) -> None:
+    call = Call([1])
+    with pytest.raises(HandlerFailed):
+        check_reply("r", call, await bound(ForgetsAsWell(), pool).predict(call))
+    assert "predict returned a coroutine, which is a call without its `await`" in caplog.text

@@ -251,6 +251,8 @@ HOOKS = """
                 raise KeyError("secret")
             if instance == "infer":
                 self.models["m"].infer({})
+            if instance == "unknown":
+                self.models["other"]
             if instance == "wait":
                 time.sleep(0.2)
                 return {"x": np.zeros(1, np.float32)}
@@ -301,7 +303,9 @@ async def test_what_hooks_raise_there_is_told_as_ever(
 async def test_a_model_cannot_be_called_there(tmp_path: Path, pool: Pool, caplog: pytest.LogCaptureFixture) -> None:
     handler = await loaded(tmp_path, pool, HOOKS, "process")
     assert isinstance(await refusal(handler, "infer"), HandlerFailed)
-    assert "knows its models' spec and cannot call them" in caplog.text
+    assert "knows its models' spec and cannot call them; an `async def` hook can" in caplog.text
+    assert isinstance(await refusal(handler, "unknown"), HandlerFailed)
+    assert "no model 'other' for this handler; it has 'm'; name further ones in uses" in caplog.text
 
 
 async def test_a_result_that_cannot_travel_fails_with_the_reason_in_the_log(

@@ -13,6 +13,8 @@ from listener.errors import ConfigError
 from listener.handler import Handler
 from listener.pool import Pool
 from listener.service import Route, Service
+from listener.triton.client import TritonClient
+from listener.triton.model import Model
 
 
 @pytest.fixture(autouse=True)
@@ -207,3 +209,154 @@ async def test_a_constructor_that_wants_arguments(tmp_path: Path, pool: Pool) ->
 
     with pytest.raises(ConfigError, match=r":7: the handler of 'r' cannot be loaded: TypeError: .*'size'$"):
         await loader.load(*serving(tmp_path), Mine, {}, pool)
+
+
+# Which models a handler has
+
+
+def of(**attributes: object) -> type[Handler]:
+    return type("Mine", (Handler,), attributes)
+
+
+async def some(self: Handler, call: object) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        ("uses = 'other'", ".uses is 'other'; it has to be a tuple of models' names, as ('other',)"),
+        ("uses = 5", ".uses is 5; it has to be a tuple of models' names, as ('other',)"),
+        ("uses = {'a': 1}", ".uses is {'a': 1}; it has to be a tuple of models' names, as ('other',)"),
+        ("uses = None", ".uses is None; it has to be a tuple of models' names, as ('other',)"),
+        ("uses = ('a', 5)", ".uses names 5, which is no model's name"),
+        ("uses = ['']", ".uses names '', which is no model's name"),
+        ("model = 5", ".model is 5; it has to be a model's name, or None for a handler that only calls others"),
+        ("model = None", ".model is None, so it has to have a predict of its own"),
+    ],
+)
+def test_what_is_wrong_with_the_names_of_models(tmp_path: Path, body: str, sentence: str) -> None:
+    write(tmp_path, f"from listener import Handler\nclass Mine(Handler):\n    {body}\n")
+    assert mistake(tmp_path) == f"Mine{sentence}"
+
+
+@pytest.mark.parametrize(
+    ("of_the_file", "attributes", "names"),
+    [
+        (None, {}, {"r"}),
+        (None, {"model": "a", "uses": ("b", "c")}, {"a", "b", "c"}),
+        ("z", {"model": "a", "uses": ["b"]}, {"z", "b"}),
+        (None, {"model": None, "uses": {"b"}}, {"b"}),
+        (None, {"model": None}, set()),
+        ("z", {"model": None}, {"z"}),
+    ],
+)
+def test_the_models_of_a_route(of_the_file: str | None, attributes: dict[str, object], names: set[str]) -> None:
+    assert loader.model_names(Route("r", None, of_the_file), of(**attributes)) == names
+
+
+async def test_a_model_cannot_be_called_while_handlers_are_loaded(tmp_path: Path, pool: Pool) -> None:
+    write(
+        tmp_path,
+        "from listener import Handler\n"
+        "class Mine(Handler):\n"
+        "    async def load(self, artifacts):\n"
+        "        await self.models['m'].infer({})\n",
+    )
+    service, route = serving(tmp_path, model="m")
+    models = {"m": Model("m", TritonClient("http://127.0.0.1:1"))}
+    with pytest.raises(ConfigError, match=r"model 'm' is not ready .*; models cannot be called yet when handlers are"):
+        await loader.load(service, route, loader.handler_class(service, route), models, pool)
+
+
+# Names that are nearly those of hooks
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("preproces", "preprocess"),
+        ("preprosess", "preprocess"),
+        ("pre_process", "preprocess"),
+        ("PreProcess", "preprocess"),
+        ("post_process", "postprocess"),
+        ("postproces", "postprocess"),
+        ("Predict", "predict"),
+        ("perdict", "predict"),
+        ("laod", "load"),
+        ("Close", "close"),
+    ],
+)
+def test_what_is_nearly_a_hook_is_told_of(tmp_path: Path, name: str, meant: str) -> None:
+    write(tmp_path, f"from listener import Handler\nclass Mine(Handler):\n    def {name}(self, x): ...\n")
+    service, route = serving(tmp_path)
+    found = loader.near_misses(service, loader.handler_class(service, route))
+    assert found == [f"loaded/mine.py: Mine.{name} is no hook; did you mean {meant!r}?"]
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("exmaple", "example"),
+        ("Model", "model"),
+        ("modle", "model"),
+        ("Uses", "uses"),
+        ("instances_schema", "instance_schema"),
+        ("predictionschema", "prediction_schema"),
+        ("off_load", "offload"),
+    ],
+)
+def test_what_is_nearly_an_attribute_is_told_of(tmp_path: Path, name: str, meant: str) -> None:
+    (sentence,) = loader.near_misses(serving(tmp_path)[0], of(**{name: "x"}))
+    assert sentence.endswith(f"Mine.{name} is no attribute of handlers; did you mean {meant!r}?")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "process",
+            "processed",
+            "predict_one",
+            "prediction",
+            "predictions",
+            "predicted",
+            "examples",
+            "models",
+            "spec",
+        ),
+        *(
+            "loads",
+            "loader",
+            "reload",
+            "closed",
+            "use",
+            "user",
+            "used",
+            "mode",
+            "schema",
+            "words",
+            "threshold",
+            "sample",
+        ),
+        *("preprocess_image", "postprocess_all", "_preproces", "__preproces", "product", "offset", "input_schema"),
+    ],
+)
+def test_ordinary_names_are_left_alone(tmp_path: Path, name: str) -> None:
+    assert loader.near_misses(serving(tmp_path)[0], of(**{name: "x"})) == []
+
+
+def test_a_name_near_a_hook_that_is_there_is_left_alone(tmp_path: Path) -> None:
+    service, _ = serving(tmp_path)
+    assert loader.near_misses(service, of(predict=some, perdict=some)) == []
+    assert loader.near_misses(service, Handler) == []
+
+
+def test_names_of_a_base_class_of_ones_own_count_as_well(tmp_path: Path) -> None:
+    class Base(Handler):
+        def preproces(self) -> None: ...
+
+    class Mixin:
+        def post_process(self) -> None: ...
+
+    (sentence,) = loader.near_misses(serving(tmp_path)[0], type("Mine", (Mixin, Base), {}))
+    assert sentence.endswith("test_loader.py: Base.preproces is no hook; did you mean 'preprocess'?")

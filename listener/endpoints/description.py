@@ -70,6 +70,8 @@ async def _served(serving: Serving, name: str) -> Served:
         step = await serving.router.step(name, Context())
     except ListenerError:
         return described.served(name, Handler, name)
+    if not step.model:
+        return described.served(name, type(step.handler), name)
     return described.served(name, type(step.handler), step.model, _spec(step), await _versions(serving, step.model))
 
 

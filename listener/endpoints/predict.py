@@ -79,7 +79,7 @@ class Predict:
         request = oip.request(body, context.headers)
         call = Call((), context._replace(parameters=oip.parameters(request)))
         step, call = await serving.router.choose(call)
-        return await infer(serving, step.model, call.context.version, request, context.headers)
+        return await infer(serving, step.past_handler(), call.context.version, request, context.headers)
 
 
 def predict(answer: Predict) -> Endpoint:

@@ -96,6 +96,8 @@ class Router:
         context = call.context
         step = await self.step(name, context)
         version = _version(context)
+        if version and not step.model:
+            raise _unknown(context, "version", f"route {name!r} has no model of its own, and no versions")
         if version and not await self._models.has_version(step.model, version):
             known = ", ".join(await self._models.versions(step.model))
             raise _unknown(context, "version", f"model {step.model!r} has no version {version}; it has {known}")

@@ -9,7 +9,7 @@ from typing import Any
 
 from listener import decoupled
 from listener.call import Call, Failed, Json, Reply
-from listener.errors import InstanceError
+from listener.errors import BadRequest, InstanceError
 from listener.graph.grouping import one_by_one
 from listener.handler import Handler, check_reply
 from listener.hooks import blame, together
@@ -28,17 +28,17 @@ class Step:
 
     Attributes:
         name: as above.
-        model: the name of the model in Triton that the handler's `predict` calls.
+        model: the name of the model in Triton that the handler's `predict` calls; "" = it has none of its own.
         handler: as above.
         streams: its `predict` is an async generator.
     """
 
     def __init__(self, name: str, handler: Handler, relay: Relay, version: str = "") -> None:
         self.version = version
-        self.name, self.model, self.handler, self._relay = name, handler.model, handler, relay
+        self.name, self.model, self.handler, self._relay = name, handler.model or "", handler, relay
         self.streams = inspect.isasyncgenfunction(handler.predict)
         #: The model that may be decoupled; what a handler does with its models is its own business.
-        self._generic = handler.models[handler.model] if type(handler) is Handler else None
+        self._generic = handler.models[self.model] if type(handler) is Handler else None
 
     def __call__(self, call: Call) -> Awaitable[Reply]:
         if self.version and not call.context.version:
@@ -67,6 +67,16 @@ class Step:
         """
         return self._generic is not None and self._generic.spec.decoupled
 
+    def past_handler(self) -> str:
+        """The model for a request that goes past the handler.
+
+        Raises:
+            BadRequest: there is none.
+        """
+        if not self.model:
+            raise BadRequest(f"route {self.name!r} has no model of its own; it takes instances")
+        return self.model
+
     def generate_request(self, call: Call, said: Mapping[str, Json] | None = None) -> tuple[str, bytes]:
         """Path and body of the request to Triton that streams the answer of a model, past any handler.
 
@@ -77,7 +87,7 @@ class Step:
         Raises:
             BadRequest: there are several instances, or the model does not take this one.
         """
-        path = generate_path(self.model, call.context.version)
+        path = generate_path(self.past_handler(), call.context.version)
         if said is not None:
             return path, decoupled.passed_on(said)
         return path, decoupled.generate_body(decoupled.only_one(call), 0, self.handler.spec)

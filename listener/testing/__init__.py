@@ -4,7 +4,8 @@
 """
 
 from listener.testing.client import Client, Refused
-from listener.testing.fake import FakeModel, FakeTriton, Tensors
+from listener.testing.fake import FakeTriton
+from listener.testing.fake_model import FakeModel, Tensors
 from listener.testing.serving import listening, until_ready
 
 __all__ = ["Client", "FakeModel", "FakeTriton", "Refused", "Tensors", "listening", "until_ready"]

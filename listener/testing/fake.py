@@ -7,87 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import orjson
 from aiohttp import web
-from numpy.typing import NDArray
-from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor
 
-from listener import bf16
-from listener.tensors import NUMPY, PAD
+from listener.testing import fake_bodies
+from listener.testing.fake_model import FakeModel
 
-Tensors = dict[str, NDArray[Any]]
 _HEADER_LENGTH = "Inference-Header-Content-Length"
 #: As many of Triton's as there are ways to tell them apart: some that the listener serves, and some that it does not.
 _EXTENSIONS = ("classification", "model_repository", "binary_tensor_data", "system_shared_memory", "generate", "trace")
-
-
-@dataclass
-class FakeModel:
-    """A model as a function.
-
-    Attributes:
-        inputs: datatype and per-instance shape by name, as `{"X": ("FP32", [64])}`.
-        outputs: likewise.
-        run: from the inputs, batch dimension included, to the outputs.
-        max_batch_size: 0 = without batching.
-        ready: answer of its readiness check.
-        labels: names of the classes, by output.
-        optional: inputs that requests may leave out.
-        ragged: inputs whose rows may differ in shape.
-        pad: the configuration's `listener_pad`.
-        versions: those that can be called; the last one is Triton's choice.
-        events: makes it a decoupled model: from the JSON of a generate request to any number of responses, outputs by
-            name.
-    """
-
-    inputs: Mapping[str, tuple[str, list[int]]]
-    outputs: Mapping[str, tuple[str, list[int]]]
-    run: Callable[[Tensors], Tensors]
-    max_batch_size: int = 64
-    ready: bool = True
-    labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    optional: Collection[str] = ()
-    ragged: Collection[str] = ()
-    pad: str | None = None
-    versions: Sequence[str] = ("1",)
-    events: Callable[[dict[str, Any]], AsyncGenerator[dict[str, Any], None]] | None = None
-
-    def config(self, name: str) -> dict[str, Any]:
-        """Triton's ModelConfig."""
-        return {
-            "name": name,
-            "max_batch_size": self.max_batch_size,
-            "input": [
-                {**_entry(key, *tensor), "optional": key in self.optional, "allow_ragged_batch": key in self.ragged}
-                for key, tensor in self.inputs.items()
-            ],
-            "output": [
-                {**_entry(key, *tensor), "label_filename": "labels.txt" if key in self.labels else ""}
-                for key, tensor in self.outputs.items()
-            ],
-            "parameters": {} if self.pad is None else {PAD: {"string_value": self.pad}},
-            "model_transaction_policy": {"decoupled": self.events is not None},
-        }
-
-    def metadata(self, name: str) -> dict[str, Any]:
-        """Triton's model metadata, whose shapes begin with the batch."""
-        batch = [-1] if self.max_batch_size else []
-        inputs, outputs = (
-            [{"name": key, "datatype": datatype, "shape": [*batch, *shape]} for key, (datatype, shape) in of.items()]
-            for of in (self.inputs, self.outputs)
-        )
-        return {
-            "name": name,
-            "versions": list(self.versions),
-            "platform": "fake",
-            "inputs": inputs,
-            "outputs": outputs,
-        }
 
 
 @dataclass
@@ -99,6 +31,7 @@ class FakeTriton:
     Attributes:
         models: by name.
         ready: answer of the server's readiness check.
+        delay: seconds that each inference call takes, of any model.
         fail_with: a status to answer inference with instead of running the model; None = run it.
         batches: the batch size of every inference call so far.
     """
@@ -176,21 +109,21 @@ class FakeTriton:
         model, length = self._found(request), request.headers.get(_HEADER_LENGTH)
         body = await request.read()
         try:
-            inputs, counts = _decode(body, None if length is None else int(length))
+            inputs, counts = fake_bodies.decode(body, None if length is None else int(length))
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise web.HTTPBadRequest(**_as_error(f"the fake cannot read the request: {error!r}")) from None
         self.batches.append(len(next(iter(inputs.values()))) if inputs else 1)
-        await asyncio.sleep(self.delay)
+        await asyncio.sleep(self.delay + model.delay)
         if self.fail_with is not None:
             return web.json_response({"error": "the fake was told to fail"}, status=self.fail_with)
         try:
-            outputs = model.run(inputs)
+            outputs = model.answer(inputs, request.match_info.get("version"))
         except (ValueError, KeyError) as error:
             return web.json_response({"error": str(error)}, status=400)
         said = {"model_name": request.match_info["name"], "model_version": _version(request, model)}
         if length is None:
-            return web.json_response({**said, "outputs": _as_json(outputs, model)})
-        body, header_length = _encode(said, outputs, model, counts)
+            return web.json_response({**said, "outputs": fake_bodies.as_json(outputs, model)})
+        body, header_length = fake_bodies.encode(said, outputs, model, counts)
         return web.Response(body=body, headers={_HEADER_LENGTH: str(header_length)})
 
     async def _generate(self, request: web.Request) -> web.Response:
@@ -248,74 +181,9 @@ async def _serving(runner: web.AppRunner) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-def _entry(name: str, datatype: str, shape: list[int]) -> dict[str, Any]:
-    return {"name": name, "data_type": f"TYPE_{'STRING' if datatype == 'BYTES' else datatype}", "dims": shape}
-
-
 def _as_error(sentence: str) -> dict[str, Any]:
     return {"text": orjson.dumps({"error": sentence}).decode(), "content_type": "application/json"}
 
 
 def _version(request: web.Request, model: FakeModel) -> str:
-    return request.match_info.get("version", model.versions[-1])
-
-
-def _decode(body: bytes, header_length: int | None) -> tuple[Tensors, dict[str, int]]:
-    """The inputs, and for outputs how many classes are asked for."""
-    document = orjson.loads(body[:header_length])
-    tensors, offset = {}, header_length or 0
-    for entry in document["inputs"]:
-        datatype, shape = entry["datatype"], entry["shape"]
-        if "data" in entry:
-            tensors[entry["name"]] = np.array(entry["data"], NUMPY[datatype]).reshape(shape)
-            continue
-        size = entry["parameters"]["binary_data_size"]
-        raw, offset = body[offset : offset + size], offset + size
-        if datatype == "BYTES":
-            flat: NDArray[Any] = deserialize_bytes_tensor(raw)
-        elif datatype == "BF16":
-            flat = bf16.unpacked(np.frombuffer(raw, np.uint16))
-        else:
-            flat = np.frombuffer(raw, NUMPY[datatype])
-        tensors[entry["name"]] = flat.reshape(shape)
-    asked = document.get("outputs", ())
-    return tensors, {entry["name"]: entry.get("parameters", {}).get("classification", 0) for entry in asked}
-
-
-def _encode(
-    said: Mapping[str, str], outputs: Tensors, model: FakeModel, counts: Mapping[str, int]
-) -> tuple[bytes, int]:
-    entries, blobs = [], []
-    for name, array in outputs.items():
-        datatype = model.outputs[name][0]
-        if counts.get(name):
-            datatype, array = "BYTES", _classes(array, model.labels[name], counts[name], model.max_batch_size > 0)
-        raw = _contents(array, datatype)
-        blobs.append(raw)
-        parameters = {"binary_data_size": len(raw)}
-        entries.append({"name": name, "datatype": datatype, "shape": list(array.shape), "parameters": parameters})
-    header = orjson.dumps({**said, "outputs": entries})
-    return b"".join([header, *blobs]), len(header)
-
-
-def _contents(array: NDArray[Any], datatype: str) -> bytes:
-    if datatype == "BYTES":
-        return bytes(serialize_byte_tensor(array).item()) if array.size else b""
-    made = array.astype(NUMPY[datatype])
-    return (bf16.packed(made) if datatype == "BF16" else made).tobytes()
-
-
-def _classes(array: NDArray[Any], labels: Sequence[str], count: int, batches: bool) -> NDArray[Any]:
-    """The best of each row, in Triton's words."""
-    rows = array.reshape(len(array) if batches else 1, -1)
-    best = np.argsort(-rows, axis=1, kind="stable")[:, :count]
-    said = [[f"{row[i]:f}:{i}:{labels[i]}".encode() for i in places] for row, places in zip(rows, best, strict=True)]
-    made = np.array(said, np.object_)
-    return made if batches else made[0]
-
-
-def _as_json(outputs: Tensors, model: FakeModel) -> list[dict[str, Any]]:
-    return [
-        {"name": name, "datatype": model.outputs[name][0], "shape": list(array.shape), "data": array.ravel().tolist()}
-        for name, array in outputs.items()
-    ]
+    return request.match_info.get("version", model.choice)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import difflib
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from typing import Any, NoReturn
 
 import numpy as np
 
 from listener import loader
+from listener.by_name import ByName
 from listener.call import Context
 from listener.errors import ConfigError, one_line
 from listener.handler import Handler
@@ -20,6 +22,7 @@ from listener.hooks import takes_context, with_context
 from listener.pool import Pool
 from listener.service import Route, Service
 from listener.tensors import NUMPY, ModelSpec, TensorSpec, fits
+from listener.triton.asking import seconds_of, version_of
 
 
 class _NeedsModel(BaseException):
@@ -41,16 +44,15 @@ class _Offline:
     def at(self, version: str) -> _Offline:
         return self
 
-    async def infer(self, arrays: Any, deadline: float = float("inf")) -> NoReturn:
+    async def infer(self, arrays: Any, *, version: str | int = "", timeout: float | None = None) -> NoReturn:
+        version_of(version)
+        seconds_of(timeout)
         raise _NeedsModel
 
-    async def infer_rows(self, arrays: Any, deadline: float = float("inf")) -> NoReturn:
-        raise _NeedsModel
+    async def infer_rows(self, arrays: Any, *, version: str | int = "", timeout: float | None = None) -> NoReturn:
+        await self.infer(arrays, version=version, timeout=timeout)
 
-    async def infer_parts(self, arrays: Any, deadline: float = float("inf")) -> NoReturn:
-        raise _NeedsModel
-
-    async def infer_batches(self, batches: Any, deadline: float = float("inf"), top_k: int = 0) -> NoReturn:
+    async def infer_batches(self, batches: Any, top_k: int = 0) -> NoReturn:
         raise _NeedsModel
 
     async def infer_checked(self, arrays: Any, top_k: int = 0) -> NoReturn:
@@ -80,8 +82,9 @@ def check(service: Service, route: Route, handler: type[Handler], specs: Mapping
         A sentence per mistake.
     """
     place = f"{_place(service, route)}.handler: {handler.__name__}"
-    mistakes = [f"{place}{sentence}" for sentence in _signatures(handler)]
-    if mistakes:
+    told = [*loader.near_misses(service, handler), *(f"{place}.uses: {s}" for s in _absent(service, handler, specs))]
+    mistakes = told + [f"{place}{sentence}" for sentence in _signatures(handler)]
+    if len(mistakes) > len(told):
         return mistakes
     try:
         with quiet():
@@ -95,12 +98,33 @@ def check(service: Service, route: Route, handler: type[Handler], specs: Mapping
     return mistakes
 
 
+def _absent(service: Service, handler: type[Handler], specs: Mapping[str, ModelSpec | None]) -> Iterator[str]:
+    """What a handler uses that the repository, if there is one, does not have."""
+    for name in handler.uses if specs or service.repository.is_dir() else ():
+        if name not in specs:
+            near = difflib.get_close_matches(name, specs, n=1)
+            yield f"no model {name!r} in {service.repository}" + (f"; did you mean {near[0]!r}?" if near else "")
+
+
+def _callable(service: Service) -> set[str]:
+    """The models that handlers may call when the service runs.
+
+    Raises:
+        ConfigError: that cannot be told, as one of them is wrong.
+    """
+    classes = [(route, loader.handler_class(service, route)) for route in service.steps.values()]
+    return set().union(*(loader.model_names(route, handler) for route, handler in classes))
+
+
 async def _driven(
     service: Service, route: Route, handler: type[Handler], specs: Mapping[str, ModelSpec | None]
 ) -> list[str]:
     """Loads the handler, sends the example and closes it."""
     with closing(Pool(1)) as pool:
-        offline = {name: _Offline(spec) for name, spec in specs.items()}
+        known: Iterable[str] = specs
+        with contextlib.suppress(ConfigError):  # which is another route's mistake
+            known = sorted(_callable(service))
+        offline = ByName({name: _Offline(specs.get(name)) for name in known})
         made = await loader.load(service, route, handler, offline, pool)
         sentences = await _example(made, specs, pool)
         await loader.called(made.close)
@@ -158,7 +182,7 @@ async def _example(made: Handler, specs: Mapping[str, ModelSpec | None], pool: P
         return [f".example: preprocess refuses it: {one_line(f'{type(error).__name__}: {error}')}"]
     if not isinstance(arrays, Mapping):
         return [f".preprocess: gives {type(arrays).__name__} for the example, not a mapping of names to arrays"]
-    spec = specs.get(made.model)
+    spec = specs.get(made.model or "")
     return [] if spec is None else [f".preprocess: {sentence}" for sentence in _compare(arrays, spec)]
 
 

@@ -65,8 +65,8 @@ def of_service(found: Service, name: str | None) -> Schemata:
     route = found.routes.get(name, Route(name))
     handler = _handler(found, route)
     model = loader.model_name(route, handler)
-    told = described.served(name, handler, model)
-    if told.instance_schema is None or told.prediction_schema is None:
+    told = described.served(name, handler, name if model is None else model)
+    if model is not None and (told.instance_schema is None or told.prediction_schema is None):
         models = repository.names(found.repository)
         if model not in models:
             where = f"{found.file}:{route.line}: routes.{name}.model" if route.line else place

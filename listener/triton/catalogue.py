@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
+from listener.by_name import ByName
 from listener.errors import Unavailable
 from listener.triton.client import TritonClient
 from listener.triton.model import Model
@@ -20,12 +22,13 @@ class Catalogue:
     Args:
         client: of that Triton.
         coalesces: whether requests for a model may share a call.
-        routed: names of models that `Readiness` looks after; the others are read when somebody asks for them.
+        routed: names of models that `Readiness` looks after, and handlers may call; the others are read when somebody
+            asks for them.
     """
 
     def __init__(self, client: TritonClient, coalesces: Callable[[str], bool], routed: Iterable[str]) -> None:
         self._client, self._coalesces = client, coalesces
-        self.routed: Mapping[str, Model] = {name: self._make(name) for name in routed}
+        self.routed: Mapping[str, Model] = ByName({name: self._make(name) for name in routed})
         self._models: dict[str, Model] = dict(self.routed)
         self._index: dict[str, tuple[str, ...]] = {}
         self._read: set[str] = set()  # whose configuration is that of Triton's last start
@@ -105,4 +108,4 @@ class Catalogue:
         self._answers, self._asked = True, time.monotonic()
 
     def _make(self, name: str) -> Model:
-        return Model(name, self._client, self._coalesces(name))
+        return Model(name, self._client, self._coalesces(name), has_version=partial(self.has_version, name))

@@ -212,8 +212,9 @@ class TritonClient:
     ) -> dict[str, NDArray[Any]]:
         if answer.status == 200:
             return codec.response(answer.body, answer.headers.get(_HEADER_LENGTH), placed)
-        if answer.status in (400, 404) and not await self.model_ready(model):
-            raise Unavailable(f"model {model!r} is not ready")  # Triton makes that the caller's fault
+        if answer.status in (400, 404) and not await self.model_ready(model, codec.version):
+            what = f"version {codec.version} of model {model!r}" if codec.version else f"model {model!r}"
+            raise Unavailable(f"{what} is not ready")  # Triton makes that the caller's fault
         raise refusal(model, answer.status, answer.body)
 
     async def _ask(self, question: Any) -> bool:

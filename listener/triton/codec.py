@@ -88,10 +88,11 @@ class Codec:
         largest_output: bytes of the largest output in a full call, as far as the configuration tells sizes; 0 = of no
             output.
         bf16: names of the inputs that are BF16.
+        version: as above.
     """
 
     def __init__(self, spec: ModelSpec, host: str, version: str = "", top_k: int = 0) -> None:
-        self._model = spec.name
+        self._model, self.version = spec.name, version
         self._datatypes = {tensor.name: tensor.datatype for tensor in spec.inputs}
         self.bf16 = frozenset(name for name, datatype in self._datatypes.items() if datatype == "BF16")
         self._outputs: dict[str, Mapping[str, Any]] = {output.name: {"binary_data": True} for output in spec.outputs}

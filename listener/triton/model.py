@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ from listener.call import Arrays
 from listener.errors import DeadlineExceeded, TritonFailed, Unavailable
 from listener.rows import row_count, rows_of, singles, stack
 from listener.tensors import ModelSpec, TensorError, TensorSpec, as_array, cast, fits
+from listener.triton.asking import seconds_of, version_of
 from listener.triton.client import TritonClient
 from listener.triton.coalesce import Coalescer
 from listener.triton.codec import Codec
@@ -23,6 +23,8 @@ from listener.triton.flight import Flight
 from listener.triton.split import join, parts
 
 Tensors = dict[str, NDArray[Any]]
+#: Whether Triton has a version.
+HasVersion = Callable[[str], Awaitable[bool]]
 
 #: Parts of one request that are with Triton at a time, so that a large one does not keep all others out.
 _AT_ONCE = 8
@@ -48,14 +50,24 @@ class Model:
         client: of its Triton.
         coalesce: whether requests may share a call.
         version: digits; "" = the one that Triton chooses.
+        has_version: asks Triton for another one; None = each is taken to be there.
 
     Attributes:
         name: its name.
     """
 
-    def __init__(self, name: str, client: TritonClient, coalesce: bool = True, version: str = "") -> None:
+    def __init__(
+        self,
+        name: str,
+        client: TritonClient,
+        coalesce: bool = True,
+        version: str = "",
+        has_version: HasVersion | None = None,
+    ) -> None:
         self.name = name
         self._client, self._coalesce, self._version = client, coalesce, version
+        self._has_version = has_version
+        self._loop: asyncio.AbstractEventLoop | None = None  # the one that calls belong on
         self._others: dict[str, Model] = {}  # other versions, by number
         self._spec: ModelSpec | None = None
         self._codec: Codec
@@ -83,7 +95,8 @@ class Model:
             return self
         found = self._others.get(version)
         if found is None:
-            found = self._others[version] = Model(self.name, self._client, self._coalesce, version)
+            found = self._others[version] = Model(self.name, self._client, self._coalesce, version, self._has_version)
+            found._loop = self._loop
             found.know(self.spec)
         return found
 
@@ -103,6 +116,7 @@ class Model:
         Raises:
             Unavailable: Triton does not answer.
         """
+        self._loop = asyncio.get_running_loop()
         self.know(await self._client.spec(self.name))
 
     def know(self, spec: ModelSpec) -> None:
@@ -118,56 +132,85 @@ class Model:
         shares = self._coalesce and spec.independent and spec.max_batch_size > 1
         self._coalescer = Coalescer(self._call, spec.max_batch_size, Flight()) if shares else None
 
-    async def infer(self, arrays: Arrays, deadline: float = float("inf")) -> dict[str, NDArray[Any]]:
+    async def infer(
+        self, arrays: Arrays, *, version: str | int = "", timeout: float | None = None
+    ) -> dict[str, NDArray[Any]]:
         """Runs the model on a batch; more rows than it takes at a time go out in parts, side by side.
 
         Args:
-            arrays: inputs by name, all with the same leading batch dimension N >= 1.
-            deadline: `time.monotonic()` by which the answer must be there.
+            arrays: inputs by name, all with the same leading batch dimension N >= 1. A dtype of the same kind is cast
+                to the model's.
+            version: a number or its digits; "" = Triton chooses.
+            timeout: seconds for this call alone, after which it is cancelled; None = as long as the request has.
 
         Returns:
-            Outputs by name, each with leading dimension N, in the order of the rows.
+            Outputs by name, each with leading dimension N, in the order of the rows. BYTES come as object arrays of
+            `bytes`, BF16 as FP32. Arrays may be read-only.
 
         Raises:
             TensorError: a name, shape or dtype is not the model's, the batch dimensions differ, or the outputs of the
                 parts do; `infer_rows` takes these.
-            ListenerError: as `TritonClient.infer`.
+            ValueError: `version` or `timeout` is none.
+            DeadlineExceeded: the call took longer than `timeout`.
+            Unavailable: Triton has no such version, has the model not ready, or cannot be reached.
+            ListenerError: else as `TritonClient.infer`.
+            RuntimeError: it is called on another event loop than the listener's.
         """
-        replies = await self.infer_parts(arrays, deadline)
+        replies = await self.infer_parts(arrays, version=version, timeout=timeout)
         try:
             return stack(replies) if self.spec.max_batch_size == 0 else join(replies)
         except ValueError:
             raise TensorError(f"the outputs of model {self.name!r} differ in shape and cannot be one batch") from None
 
-    async def infer_rows(self, arrays: Arrays, deadline: float = float("inf")) -> list[dict[str, NDArray[Any]]]:
+    async def infer_rows(
+        self, arrays: Arrays, *, version: str | int = "", timeout: float | None = None
+    ) -> list[dict[str, NDArray[Any]]]:
         """As `infer`, but gives the outputs of each row, without batch dimension; their shapes may differ."""
-        return rows_of(await self.infer_parts(arrays, deadline), self.spec)
+        return rows_of(await self.infer_parts(arrays, version=version, timeout=timeout), self.spec)
 
-    async def infer_parts(self, arrays: Arrays, deadline: float = float("inf")) -> list[Tensors]:
+    async def infer_parts(
+        self, arrays: Arrays, *, version: str | int = "", timeout: float | None = None
+    ) -> list[Tensors]:
         """As `infer`, but gives the answers to each part, or to each row of a model without batching."""
-        return (await self.infer_batches([arrays], deadline))[0]
+        if self._loop not in (None, asyncio.get_running_loop()):
+            raise RuntimeError(
+                f"model {self.name!r} is called on another event loop than the listener's; make the hook `async def` "
+                "and await the call in it"
+            )
+        if version == "" and timeout is None:
+            return (await self.infer_batches([arrays]))[0]
+        wanted, seconds = version_of(version), seconds_of(timeout)
+        try:
+            async with asyncio.timeout(seconds) as scope:
+                model = await self._of_version(wanted) if wanted else self
+                return (await model.infer_batches([arrays]))[0]
+        except TimeoutError:
+            if not scope.expired():
+                raise
+            raise DeadlineExceeded(f"model {self.name!r} took longer than its {seconds:g} s") from None
 
-    async def infer_batches(
-        self, batches: Sequence[Arrays], deadline: float = float("inf"), top_k: int = 0
-    ) -> list[list[Tensors]]:
+    async def _of_version(self, version: str) -> Model:
+        """That version of it, which Triton has."""
+        if version != self._version and self._has_version and not await self._has_version(version):
+            raise Unavailable(f"model {self.name!r} has no version {version}")
+        return self.at(version)
+
+    async def infer_batches(self, batches: Sequence[Arrays], top_k: int = 0) -> list[list[Tensors]]:
         """As `infer_parts` for several batches, which may differ in shapes and in optional inputs.
+
+        Whoever waits bounds the time.
 
         Args:
             batches: each as `infer` takes it.
-            deadline: as `infer` has it.
             top_k: so many classes are wanted in place of each of `ModelSpec.classified`, as BYTES that say
                 `score:index[:label]`. 0 = none are.
         """
         checked = [_checked(arrays, self.spec) for arrays in batches]
-        try:
-            async with asyncio.timeout(None if deadline == float("inf") else deadline - time.monotonic()):
-                if len(checked) == 1:
-                    return [await self.infer_checked(checked[0], top_k)]
-                calls = [self._calls(arrays, self.spec.max_batch_size, top_k) for arrays in checked]
-                answers = iter(await at_once([call for each in calls for call in each], _AT_ONCE))
-                return [[next(answers) for _ in each] for each in calls]
-        except TimeoutError:
-            raise DeadlineExceeded("Triton did not answer within the request's time") from None
+        if len(checked) == 1:
+            return [await self.infer_checked(checked[0], top_k)]
+        calls = [self._calls(arrays, self.spec.max_batch_size, top_k) for arrays in checked]
+        answers = iter(await at_once([call for each in calls for call in each], _AT_ONCE))
+        return [[next(answers) for _ in each] for each in calls]
 
     async def infer_checked(self, arrays: Tensors, top_k: int = 0) -> list[Tensors]:
         """As `infer_parts`, for inputs that are known to be the model's; whoever waits bounds the time."""

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from tritonclient.http.aio import InferenceServerClient
 
 from listener import probe, process
+from listener.errors import DeadlineExceeded
 from listener.settings import Settings
 from listener.tensors import ModelSpec
 from listener.triton import installation
@@ -340,6 +341,7 @@ async def test_large_outputs_come_through_shared_memory(tmp_path: Path, caplog: 
             everything.release()
         await with_little_room(served)
         await given_up(served)
+        await late(served)
         await larger_than_it_says(served, caplog)
 
 
@@ -370,6 +372,17 @@ async def given_up(served: Served) -> None:
             await asyncio.sleep(0.02)
         assert memory.given[1].offset != slow.offset
         assert memory.given[-1].offset == slow.offset  # Triton has answered, so it is free again
+
+
+async def late(served: Served) -> None:
+    """A call that took longer than its own time is given up in the same way."""
+    async with calling(served, "wide", 32 * MiB) as (model, memory):
+        with pytest.raises(DeadlineExceeded, match=r"model 'wide' took longer than its 0\.2 s"):
+            await model.infer({"x": row(1000, wait=0.6)}, timeout=0.2)
+        [slow] = memory.given
+        await asyncio.sleep(0.05)
+        assert memory.is_parked(slow)
+        assert is_right(await model.infer({"x": row(3)}, timeout=20), 3)
 
 
 async def larger_than_it_says(served: Served, caplog: pytest.LogCaptureFixture) -> None:

@@ -219,7 +219,7 @@ def test_an_example_of_the_generic_preprocess(tiny: Tiny) -> None:
     "body",
     [
         "example = 1\n async def preprocess(self, i): return await self.models['tiny'].infer({})",
-        "example = 1\n def preprocess(self, i): return self.models['other'].spec",
+        "example = 1\n uses = ('other',)\n def preprocess(self, i): return self.models['other'].spec",
         "example = 1\n async def predict(self, call): pass\n def preprocess(self, i): 1 / 0",
         "def preprocess(self, i): 1 / 0",
     ],
@@ -308,3 +308,61 @@ def test_whatever_is_broken_in_an_onnx_file_gives_sentences(
         data[at % len(data)] = byte
     tiny.onnx.write_bytes(data)
     assert all("\n" not in mistake and str(tiny.folder) in mistake for mistake in checks.run(tiny.folder))
+
+
+# The models that a handler uses
+
+
+def test_a_used_model_that_is_not_in_the_repository(tiny: Tiny) -> None:
+    tiny.handler("class H(Handler):\n model = 'tiny'\n uses = ('tinny', 'tiny', 'zebra')")
+    place = f"{tiny.yaml}:2: routes.tiny.handler: H.uses: no model"
+    assert checks.run(tiny.folder) == [
+        f"{place} 'tinny' in {tiny.repository}; did you mean 'tiny'?",
+        f"{place} 'zebra' in {tiny.repository}",
+    ]
+
+
+def test_without_a_repository_nothing_is_said_of_used_models(tiny: Tiny) -> None:
+    tiny.handler("class H(Handler):\n model = 'tiny'\n uses = ('zebra',)")
+    tiny.yaml.write_text("repository: nowhere\n" + tiny.yaml.read_text())
+    (mistake,) = checks.run(tiny.folder)
+    assert mistake.endswith("is not a folder that can be read")
+
+
+def test_uses_that_are_text(tiny: Tiny) -> None:
+    tiny.handler("class H(Handler):\n model = 'tiny'\n uses = 'tiny'")
+    (mistake,) = checks.run(tiny.folder)
+    assert mistake.endswith("H.uses is 'tiny'; it has to be a tuple of models' names, as ('tiny',)")
+
+
+def test_a_handler_without_a_model_of_its_own(tiny: Tiny) -> None:
+    tiny.handler("class H(Handler):\n model = None\n uses = ('tiny',)\n async def predict(self, call): pass")
+    tiny.yaml.write_text("routes:\n  all:\n    handler: handlers.mine:H\n")
+    assert checks.run(tiny.folder) == []
+
+
+def test_a_model_that_the_handler_does_not_name(tiny: Tiny) -> None:
+    source = "class H(Handler):\n model = 'tiny'\n def load(self, artifacts): self.models['other']"
+    tiny.handler(source)
+    (tiny.repository / "other" / "1").mkdir(parents=True)
+    (tiny.repository / "other" / "1" / "model.py").write_text("def auto_complete_config(): pass")
+    (mistake,) = checks.run(tiny.folder)
+    assert "NoSuchModel: no model 'other' for this handler; it has 'tiny'; name further ones in uses" in mistake
+
+
+@pytest.mark.parametrize(
+    ("given", "told"), [("version='latest'", "version is 'latest'"), ("timeout=0", "timeout is 0")]
+)
+def test_a_call_that_no_model_can_take(tiny: Tiny, given: str, told: str) -> None:
+    body = f"async def preprocess(self, i): return await self.models['tiny'].infer({{}}, {given})"
+    tiny.handler(f"class H(Handler):\n model = 'tiny'\n example = 1\n {body}")
+    (mistake,) = checks.run(tiny.folder)
+    assert told in mistake
+
+
+def test_what_is_nearly_a_hook(tiny: Tiny) -> None:
+    tiny.handler("class H(Handler):\n model = 'tiny'\n def preproces(self, i): pass\n exmaple = 1")
+    assert checks.run(tiny.folder) == [
+        "handlers/mine.py: H.preproces is no hook; did you mean 'preprocess'?",
+        "handlers/mine.py: H.exmaple is no attribute of handlers; did you mean 'example'?",
+    ]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +17,7 @@ from listener.errors import DeadlineExceeded, TritonFailed, Unavailable
 from listener.tensors import ModelSpec, TensorError, TensorSpec
 from listener.testing import FakeModel, FakeTriton
 from listener.triton import model as under_test
+from listener.triton.catalogue import Catalogue
 from listener.triton.client import TritonClient
 from listener.triton.codec import Codec
 from listener.triton.model import Model
@@ -129,10 +129,77 @@ async def test_one_wrong_batch_and_none_is_sent() -> None:
     assert client.calls == []
 
 
-async def test_time_is_up_for_all_batches() -> None:
-    made, _ = await model(2)
-    with pytest.raises(DeadlineExceeded):
-        await made.infer_batches([{"X": np.ones((1, 2))}] * 2, time.monotonic() + 0.01)
+async def test_whoever_waits_ends_all_batches() -> None:
+    made, client = await model(1)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await made.infer_batches([{"X": np.ones((1, 2))}] * 2)
+    assert client.cancelled == 2
+
+
+# A time for one call
+
+
+@pytest.mark.parametrize("max_batch_size", [0, 1, 8], ids=["no batching", "alone", "shared"])
+@pytest.mark.parametrize("call", [Model.infer, Model.infer_rows, Model.infer_parts], ids=lambda call: call.__name__)
+async def test_a_call_that_takes_longer_than_its_time_is_cancelled(max_batch_size: int, call: Any) -> None:
+    made, client = await model(max_batch_size)
+    with pytest.raises(DeadlineExceeded) as caught:
+        await call(made, {"X": np.ones((1, 2))}, timeout=0.01)
+    assert (caught.value.status, caught.value.message) == (504, "model 'm' took longer than its 0.01 s")
+    await asyncio.sleep(0)  # the shared call hears of it in the next turn
+    assert client.cancelled == 1
+
+
+async def test_one_that_is_in_time_is_as_any_other() -> None:
+    made, _ = await model(8)
+    outputs = await made.infer({"X": np.ones((1, 2))}, timeout=20)
+    assert outputs["Y"].tolist() == [[2, 2]]
+
+
+async def test_one_that_gives_up_does_not_take_the_others_with_it() -> None:
+    made, client = await model(8)
+    row = {"X": np.ones((1, 2), np.float32)}
+    calls = [made.infer(row), made.infer(row, timeout=0.01), made.infer(row, timeout=20)]
+    first, late, last = await asyncio.gather(*calls, return_exceptions=True)
+    assert isinstance(late, DeadlineExceeded)
+    assert [outputs["Y"].tolist() for outputs in (first, last) if isinstance(outputs, dict)] == [[[2, 2]]] * 2
+    assert client.cancelled == 0
+
+
+async def test_a_timeout_of_something_else_stays_one() -> None:
+    class Broken(Recorder):
+        async def infer(self, model: str, codec: Codec, groups: Sequence[Arrays]) -> dict[str, NDArray[Any]]:
+            raise TimeoutError("of something else")
+
+    made = Model("m", Broken(1))
+    await made.read_spec()
+    with pytest.raises(TimeoutError, match="of something else"):
+        await made.infer({"X": np.ones((1, 2))}, timeout=20)
+
+
+@pytest.mark.parametrize("timeout", [0, -1, 0.0, float("nan"), float("-inf"), True, "1", 1j, [1]])
+async def test_what_is_no_timeout(timeout: Any) -> None:
+    made, client = await model(4)
+    with pytest.raises(ValueError, match=r"^timeout is .*; it has to be seconds, more than 0, or None"):
+        await made.infer({"X": np.ones((1, 2))}, timeout=timeout)
+    assert client.calls == []
+
+
+@pytest.mark.parametrize("timeout", [1, 1.5, np.float32(1.5), np.int64(1), float("inf")])
+async def test_what_is_a_timeout(timeout: Any) -> None:
+    made, _ = await model(4)
+    assert (await made.infer({"X": np.ones((1, 2))}, timeout=timeout))["Y"].tolist() == [[2, 2]]
+
+
+async def test_a_call_on_another_loop_is_refused() -> None:
+    """As a plain hook might make it, which runs in a thread: connections and queues are the listener's loop's."""
+    made, client = await model(4)
+    row = {"X": np.ones((1, 2))}
+    for one in (made, made.at("2")):
+        with pytest.raises(RuntimeError, match=r"'m' is called on another event loop .* make the hook `async def`"):
+            await asyncio.to_thread(asyncio.run, one.infer(row))
+    assert client.calls == []
 
 
 class Classifying(TritonClient):
@@ -297,3 +364,67 @@ async def test_a_version_that_was_asked_for_too_early_is_there_later() -> None:
         made.at("2")
     await made.read_spec()
     assert made.at("2").spec is made.spec
+
+
+def known(*versions: str) -> Callable[[str], Awaitable[bool]]:
+    async def has_version(version: str) -> bool:
+        return version in versions
+
+    return has_version
+
+
+@pytest.mark.parametrize(("given", "path"), [("2", b"2"), (2, b"2"), ("02", b"2"), ("10", b"10")])
+async def test_a_call_may_say_its_version(given: Any, path: bytes) -> None:
+    client = Versioned()
+    made = Model("m", client, has_version=known("2", "10"))
+    await made.read_spec()
+    row = {"X": np.ones((1, 2), np.float32)}
+    await made.infer(row, version=given, timeout=20)
+    await made.infer_rows(row, version=given)
+    await made.at("10").infer(row, version=given)
+    assert client.paths == [b"/v2/models/m/versions/%b/infer" % path] * 3
+    await made.infer(row)
+    assert client.paths[-1] == b"/v2/models/m/infer"
+
+
+async def test_a_version_that_triton_does_not_have_is_not_the_callers_fault() -> None:
+    client = Versioned()
+    made = Model("m", client, has_version=known("2"))
+    await made.read_spec()
+    for one in (made, made.at("2")):
+        with pytest.raises(Unavailable, match=r"^model 'm' has no version 7$") as caught:
+            await one.infer({"X": np.ones((1, 2))}, version=7)
+        assert caught.value.status == 503
+    assert client.paths == []
+
+
+@pytest.mark.parametrize(
+    "version", ["latest", "-1", -1, 0, "0", True, None, 1.0, "1.0", " 1", "²", "1" * 20, b"1", [1]]
+)
+async def test_what_is_no_version(version: Any) -> None:
+    made, client = await model(4)
+    with pytest.raises(ValueError, match=r"^version is .*; it has to be a number from 1 on") as caught:
+        await made.infer({"X": np.ones((1, 2))}, version=version)
+    assert repr(version) in str(caught.value)
+    assert client.calls == []
+
+
+async def test_the_catalogue_tells_which_versions_there_are_and_a_stale_one_is_unavailable() -> None:
+    tensor = {"X": ("FP32", [2])}
+    fake = FakeModel(tensor, tensor, dict, versions=["1", "2"])
+    async with FakeTriton({"m": fake}).running() as url:
+        client = TritonClient(url)
+        await client.open()
+        try:
+            made = Catalogue(client, lambda name: True, ["m"]).routed["m"]
+            await made.read_spec()
+            row = {"X": np.ones((1, 2), np.float32)}
+            assert (await made.infer(row, version=1))["X"].tolist() == [[1, 1]]
+            with pytest.raises(Unavailable, match="model 'm' has no version 3"):
+                await made.infer(row, version=3)
+            fake.versions = ["2"]  # which the catalogue does not know yet
+            with pytest.raises(Unavailable, match="version 1 of model 'm' is not ready"):
+                await made.infer(row, version=1)
+            assert (await made.infer(row))["X"].tolist() == [[1, 1]]
+        finally:
+            await client.close()

@@ -22,6 +22,7 @@ def pixels(picture, side, box=None):
 
 class Lamps(Handler):
     model = "detector"
+    uses = ("classifier",)  # waited for as well, and in self.models
 
     async def predict(self, call):
         try:
@@ -29,12 +30,12 @@ class Lamps(Handler):
         except (TypeError, OSError):
             raise BadRequest("instances are JPEG or PNG pictures") from None
         batch = {"pixels": np.stack([pixels(picture, 32) for picture in pictures])}
-        found = await self.models["detector"].infer(batch, call.context.deadline)
+        found = await self.models["detector"].infer(batch)
         lamps = [(n, box) for n, row in enumerate(found["boxes"]) for box in row[found["scores"][n] > 0.5]]
         predictions = [[] for _ in pictures]
         if lamps:  # those of all pictures in one call
             crops = [pixels(pictures[n], 8, tuple(box * (pictures[n].size * 2))) for n, box in lamps]
-            shares = await self.models["classifier"].infer({"pixels": np.stack(crops)}, call.context.deadline)
+            shares = await self.models["classifier"].infer({"pixels": np.stack(crops)})
             for (n, box), share in zip(lamps, shares["share"], strict=True):
                 predictions[n].append({"box": box.tolist(), "colour": COLOURS[share.argmax()]})
         return Reply(predictions)

@@ -59,7 +59,7 @@ def _models(service: Service) -> dict[str, str]:
         if route.handler and not route.model:
             # a drawing needs no more of a handler than this; `check` says what is wrong with it
             with contextlib.suppress(ConfigError), contextlib.redirect_stdout(sys.stderr):
-                found[name] = loader.model_name(route, loader.handler_class(service, route))
+                found[name] = loader.model_name(route, loader.handler_class(service, route)) or ""
     return found
 
 
