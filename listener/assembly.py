@@ -48,9 +48,7 @@ async def build(settings: Settings, service: Service, stack: AsyncExitStack) -> 
     stack.callback(pool.close)
     leaves = service.steps
     # users' code is imported and loaded in a thread: it may take long, and health must answer meanwhile
-    classes = await asyncio.to_thread(
-        lambda: {name: loader.handler_class(service, route) for name, route in leaves.items()}
-    )
+    classes, functions = await asyncio.to_thread(loader.imported, service)
     catalogue = Catalogue(client, settings.coalesces, _models(leaves, classes))
     models = catalogue.routed
     for name in sorted(settings.not_coalesced - models.keys() - {"*"}):
@@ -63,7 +61,7 @@ async def build(settings: Settings, service: Service, stack: AsyncExitStack) -> 
     await relay.open()
     stack.push_async_callback(relay.close)
     steps = {name: Step(name, handler, relay, leaves[name].version) for name, handler in handlers.items()}
-    builder = Builder(service.graphs, steps, catalogue, partial(loader.function, service), settings.timeout)
+    builder = Builder(service.graphs, steps, catalogue, functions.__getitem__, settings.timeout)
     graphs = await asyncio.to_thread(builder.all)
     for shadow in builder.shadows:
         stack.push_async_callback(shadow.close)

@@ -9,20 +9,24 @@ import inspect
 import logging
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
 
+from listener import shapes
 from listener.errors import ConfigError, one_line
 from listener.handler import Handler, Model
 from listener.hooks import with_context
+from listener.nodes import Cascade, Ensemble, From, Node, Switch, placed
 from listener.pool import Pool
 from listener.service import Route, Service
 
 log = logging.getLogger("listener.app")
+K = TypeVar("K")
 
 
 def handler_class(service: Service, route: Route) -> type[Handler]:
@@ -31,27 +35,88 @@ def handler_class(service: Service, route: Route) -> type[Handler]:
     The service folder comes first on `sys.path`, so `handlers.digits` is its `handlers/digits.py`.
 
     Raises:
-        ConfigError: not importable, no such class, or not a handler; with listener.yaml's line and, for an error inside
-            the module, the module's own line.
+        ConfigError: not importable, no such class, not a handler, or with methods that cannot be called as they will
+            be; with listener.yaml's line and, for an error inside the module, the module's own line.
     """
     if route.handler is None:
         return Handler
-    place = f"{service.file}:{route.line}: routes.{route.name}.handler"
+    place = f"{service.file}:{route.line}: {route.field}.handler"
     found = _imported(service, route.handler, place, "class")
     if not (inspect.isclass(found) and issubclass(found, Handler)):
         raise ConfigError(f"{place}: {route.handler!r} is not a subclass of listener.Handler")
+    if sentences := list(shapes.of_handler(found)):
+        raise ConfigError(*(f"{place}: {found.__name__}{sentence}" for sentence in sentences))
     return found
 
 
-def function(service: Service, source: str) -> Callable[..., Any]:
-    """What `module.path:name` in the service's folder names.
+def imported(service: Service) -> tuple[dict[str, type[Handler]], dict[str, Callable[..., Any]]]:
+    """The handler classes of all routes and parts, by name, and the functions of the graph, by `module.path:name`.
 
     Raises:
-        ConfigError: it cannot be imported, or is nothing to call.
+        ConfigError: what is wrong with all of them.
     """
-    found = _imported(service, source, str(service.file), "function")
+    classes = {(name, ""): partial(handler_class, service, route) for name, route in service.steps.items()}
+    functions = _functions(service)
+    found = _all({**classes, **functions})
+    return {name: found[name, ""] for name, _ in classes}, {source: found[at, source] for at, source in functions}
+
+
+def check_functions(service: Service) -> None:
+    """Raises ConfigError where the graph names functions that cannot be imported, or called as they will be."""
+    _all(_functions(service))
+
+
+def _functions(service: Service) -> dict[tuple[str, str], Callable[[], Any]]:
+    """What imports the functions of the graph, by field and text."""
+    return {
+        (at, said.source): partial(_function, service, f"{service.file}:{said.line or graph.line}: {at}", said)
+        for graph in service.graphs.values()
+        for at, node in placed(graph)
+        for said in _named(node)
+    }
+
+
+def _all(find: Mapping[K, Callable[[], Any]]) -> dict[K, Any]:
+    """What all of them give; raises ConfigError with the mistakes of all."""
+    found: dict[K, Any] = {}
+    mistakes: list[str] = []
+    for key, each in find.items():
+        try:
+            found[key] = each()
+        except ConfigError as error:
+            mistakes += error.mistakes
+    if mistakes:
+        raise ConfigError(*dict.fromkeys(mistakes))
+    return found
+
+
+class _Said(NamedTuple):
+    """A function that a node names: the text, its key, its line, and what it is called with."""
+
+    source: str
+    key: str
+    line: int
+    arguments: tuple[str, ...]
+
+
+def _named(node: Node) -> Iterator[_Said]:
+    match node:
+        case Switch(on=From(kind="function", what=str(text), line=line)):
+            yield _Said(text, "switch.function", line, ("instance", "context"))
+        case Ensemble(merge=str(text), line=line) if ":" in text:
+            yield _Said(text, "ensemble.merge", line, ("predictions",))
+        case Cascade(score=str(text), line=line) if ":" in text:
+            yield _Said(text, "cascade.score", line, ("prediction",))
+
+
+def _function(service: Service, node: str, said: _Said) -> Callable[..., Any]:
+    """One function of the graph. A switch alone may wait for its function."""
+    place = f"{node}.{said.key}"
+    found: Any = _imported(service, said.source, place, "function")
     if not callable(found):
-        raise ConfigError(f"{service.file}: {source!r} is nothing to call")
+        raise ConfigError(f"{place}: {said.source!r} is nothing to call")
+    if sentence := shapes.of_function(found, said.arguments, may_wait=said.key == "switch.function"):
+        raise ConfigError(f"{place}: {said.source!r} {sentence}")
     made: Callable[..., Any] = found
     return made
 

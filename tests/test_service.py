@@ -272,8 +272,7 @@ def _laughs(levels: int) -> str:
 
 def test_a_billion_laughs_are_not_expanded(tmp_path: Path) -> None:
     sentences = mistakes(tmp_path, _laughs(12) + "routes: *l11\n")
-    assert ":12: 'routes' is not a mapping of keys to values" in sentences  # where the aliased list stands
-    assert max(map(len, sentences)) < 200
+    assert sentences == [":6: aliases make more than 100000 values of it"]
 
 
 def test_a_thousand_laughs_as_a_key_are_not_expanded_either(tmp_path: Path) -> None:
@@ -282,9 +281,7 @@ def test_a_thousand_laughs_as_a_key_are_not_expanded_either(tmp_path: Path) -> N
 
 
 def test_a_file_that_contains_itself(tmp_path: Path) -> None:
-    assert mistakes(tmp_path, "&all\nroutes: *all\n") == [
-        f":2: unknown key 'routes' in routes.routes; known are {OF_A_NODE}"
-    ]
+    assert mistakes(tmp_path, "&all\nroutes: *all\n") == [":1: what an anchor names stands within itself"]
 
 
 # Anything at all

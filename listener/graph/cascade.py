@@ -48,7 +48,7 @@ class Cascade:
             return bool(score >= self._below)
         except HandlerFailed:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise not_usable(self._name, f"a prediction has no score: {error!r}") from error
 
 

@@ -57,7 +57,7 @@ class Ensemble:
             return self._merge(row)
         except ListenerError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise not_usable(self._name, f"predictions cannot be merged: {error!r}") from error
 
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from typing import Any, NoReturn
 
@@ -16,7 +16,7 @@ from listener import loader
 from listener.call import Context
 from listener.errors import ConfigError, one_line
 from listener.handler import Handler
-from listener.hooks import takes_context, with_context
+from listener.hooks import with_context
 from listener.pool import Pool
 from listener.service import Route, Service
 from listener.tensors import NUMPY, ModelSpec, TensorSpec, fits
@@ -60,7 +60,7 @@ class _Offline:
 def import_class(service: Service, route: Route, mistakes: list[str]) -> type[Handler] | None:
     """The class of a route's handler; None after adding to `mistakes`."""
     try:
-        with _quiet():
+        with quiet():
             return loader.handler_class(service, route)
     except ConfigError as error:
         mistakes += error.mistakes
@@ -80,11 +80,9 @@ def check(service: Service, route: Route, handler: type[Handler], specs: Mapping
         A sentence per mistake.
     """
     place = f"{_place(service, route)}.handler: {handler.__name__}"
-    mistakes = [f"{place}{sentence}" for sentence in _signatures(handler)]
-    if mistakes:
-        return mistakes
+    mistakes: list[str] = []
     try:
-        with _quiet():
+        with quiet():
             mistakes += [f"{place}{sentence}" for sentence in asyncio.run(_driven(service, route, handler, specs))]
     except _NeedsModel:
         pass  # nothing can be said without a model
@@ -108,42 +106,12 @@ async def _driven(
 
 
 def _place(service: Service, route: Route) -> str:
-    return f"{service.file}:{route.line}: routes.{route.name}"
+    return f"{service.file}:{route.line}: {route.field}"
 
 
-def _quiet() -> contextlib.AbstractContextManager[Any]:
+def quiet() -> contextlib.AbstractContextManager[Any]:
     """What handlers print goes to standard error: on standard output, each line is a mistake."""
     return contextlib.redirect_stdout(sys.stderr)
-
-
-def _signatures(handler: type[Handler]) -> Iterator[str]:
-    for hook, arguments in (("preprocess", "instance"), ("postprocess", "outputs")):
-        function = _bound(handler, hook)
-        count = 2 if takes_context(function) else 1
-        if not _takes(function, count):
-            yield f".{hook}: has to take (self, {arguments}) or (self, {arguments}, context)"
-    predict = _bound(handler, "predict")
-    if not _takes(predict, 1):
-        yield ".predict: has to take (self, call)"
-    if not _takes(_bound(handler, "load"), 1):
-        yield ".load: has to take (self, artifacts)"
-    if not _takes(handler, 0):
-        yield ".__init__: may take no arguments; load(artifacts) is the place for what a handler reads"
-
-
-def _bound(handler: type[Handler], name: str) -> Callable[..., Any]:
-    """A method as it looks from an instance, without making one."""
-    method = inspect.getattr_static(handler, name)
-    found = method.__get__(object(), handler) if hasattr(method, "__get__") else method
-    return found if callable(found) else lambda: None
-
-
-def _takes(function: Callable[..., Any], count: int) -> bool:
-    try:
-        inspect.signature(function).bind(*[None] * count)
-    except (TypeError, ValueError):
-        return False
-    return True
 
 
 async def _example(made: Handler, specs: Mapping[str, ModelSpec | None], pool: Pool) -> list[str]:
