@@ -55,7 +55,7 @@ def _measure(top: yaml.Node, file: Path) -> None:
         if height > _DEEPEST:
             raise ConfigError(f"{file}:{line}: nested too deeply; it can be {_DEEPEST} levels")
         if size > _MOST:
-            raise ConfigError(f"{file}:{line}: aliases make more than {_MOST} values of it")
+            raise ConfigError(f"{file}:{line}: more than {_MOST} values, those behind an alias counted each time")
         known[id(node)] = size, height
         return known[id(node)]
 
