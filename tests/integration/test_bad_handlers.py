@@ -7,7 +7,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -94,6 +93,8 @@ routes:
   apart: {handler: "handlers.bad:Apart"}
   inline: {handler: "handlers.bad:Inline"}
   whole: {handler: "handlers.bad:Whole"}
+  seventh: {model: same, version: 7}
+  referred: {node: same@7}
   merged: {ensemble: {members: {a: same, b: same}, merge: "handlers.bad:merge"}}
   scored: {cascade: {nodes: [same, same], below: 1, score: "handlers.bad:merge"}}
   chosen: {switch: {function: "handlers.bad:choose", cases: {a: same}}}
@@ -135,7 +136,8 @@ class Others:
     def _client(self, route: str) -> None:
         while not self._end.wait(0.01):
             answer = ask(self._stack, route, 3, 4)
-            self.answers["right" if answer.json() == {"predictions": [3.0, 4.0]} else answer.text] += 1
+            right = [[3.0], [4.0]] if route == "same" else [3.0, 4.0]
+            self.answers["right" if answer.json() == {"predictions": right} else answer.text] += 1
 
 
 def ask(stack: Stack, route: str, *instances: Any) -> requests.Response:
@@ -151,7 +153,7 @@ CASES: list[tuple[str, Any, int, str]] = [
     ("hooks", "another dtype", 500, failed("hooks", "preprocess")),
     ("hooks", "another shape", 500, failed("hooks", "preprocess")),
     ("hooks", "too many rows", 500, failed("hooks", "preprocess")),
-    ("hooks", 13, 500, failed("hooks", "postprocess")),
+    ("hooks", 13, 500, "a handler failed in postprocess; the log has the reason"),
     ("hooks", "never", 504, ""),
     ("apart", "sys.exit", 500, failed("apart", "preprocess")),
     ("apart", "os._exit", 500, failed("apart", "preprocess")),
@@ -181,6 +183,34 @@ def test_the_request_fails_and_no_other_one_does(
     if route in ("hooks", "apart", "inline"):
         assert ask(bad, route, 5).json() == {"predictions": [5.0]}
     assert workers(bad) == before
+
+
+@pytest.mark.parametrize("route", ["seventh", "referred"])
+def test_a_version_that_is_not_there_fails_its_requests_alone(bad: Stack, route: str) -> None:
+    with Others(bad) as others:
+        answer = ask(bad, route, 1)
+    check_refusal(answer, 503)
+    assert "7" in answer.json()["error"]
+    assert set(others.answers) == {"right"}
+    assert bad.health()[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("route", "instance", "reason"),
+    [
+        ("hooks", "another name", "'Z'"),
+        ("hooks", "too many rows", "[5, 1]"),
+        ("apart", "os._exit", "exit code 3"),
+        ("merged", 1, "predictions cannot be merged: SystemExit(3)"),
+        ("scored", 1, "a prediction has no score: SystemExit(3)"),
+        ("whole", "too many", "10 predictions for 1 instances"),
+    ],
+)
+def test_the_log_has_the_reason(bad: Stack, route: str, instance: Any, reason: str) -> None:
+    before = len(bad.output())
+    request = ask(bad, route, instance).headers["X-Request-Id"]
+    lines = [line for line in bad.output()[before:].splitlines() if request in line]
+    assert any(reason in line for line in lines), lines
 
 
 def test_more_hooks_that_never_return_than_there_are_threads(bad: Stack) -> None:

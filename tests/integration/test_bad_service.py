@@ -1,4 +1,4 @@
-"""What a service can have wrong: `listener check` and the start name file, line and field. Real processes, no Triton."""
+"""What a service can have wrong: `listener check` and the start name file, line and field. No Triton is needed."""
 
 from __future__ import annotations
 
