@@ -60,7 +60,7 @@ async def build(settings: Settings, service: Service, stack: AsyncExitStack) -> 
     relay = Relay(settings.triton_url, settings.triton_metrics_url)
     await relay.open()
     stack.push_async_callback(relay.close)
-    steps = {name: Step(name, handler, relay, leaves[name].version) for name, handler in handlers.items()}
+    steps = {name: Step(name, handler, relay, leaves[name].version, catalogue) for name, handler in handlers.items()}
     builder = Builder(service.graphs, steps, catalogue, functions.__getitem__, settings.timeout)
     graphs = await asyncio.to_thread(builder.all)
     for shadow in builder.shadows:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from listener import nodes as described
 from listener.call import Call, Reply
@@ -15,18 +15,12 @@ from listener.graph.limits import Limits
 from listener.graph.sequence import Sequence_, passed
 from listener.graph.shadow import Shadow
 from listener.graph.split import Split
-from listener.graph.step import Node, Step
+from listener.graph.step import Node, Step, Versions
 from listener.graph.switch import Switch
 from listener.nodes import From, Function, Named
 
 #: Gives what `module.path:function` names.
 Import = Callable[[str], Callable[..., Any]]
-
-
-class Versions(Protocol):
-    """Which versions Triton has; `triton/catalogue.py`."""
-
-    async def has_version(self, name: str, version: str) -> bool: ...
 
 
 class Builder:

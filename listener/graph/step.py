@@ -5,10 +5,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from listener import decoupled
 from listener.call import Call, Json, Reply
+from listener.errors import Unavailable
 from listener.handler import Handler, check_reply
 from listener.hooks import blamed, together
 from listener.triton.paths import generate_path
@@ -16,6 +17,12 @@ from listener.triton.relay import Relay
 
 #: Every node of the graph.
 Node: TypeAlias = Callable[[Call], Awaitable[Reply]]
+
+
+class Versions(Protocol):
+    """Which versions Triton has; `triton/catalogue.py`."""
+
+    async def has_version(self, name: str, version: str) -> bool: ...
 
 
 class Step:
@@ -26,6 +33,7 @@ class Step:
         handler: a bound one.
         relay: to Triton, for models whose answers come in pieces.
         version: of the model where a request asks for none, digits; "" = Triton chooses.
+        versions: of the models; None = whether it is there is left to Triton.
 
     Attributes:
         name: as above.
@@ -34,8 +42,10 @@ class Step:
         streams: its `predict` is an async generator.
     """
 
-    def __init__(self, name: str, handler: Handler, relay: Relay, version: str = "") -> None:
-        self.version = version
+    def __init__(
+        self, name: str, handler: Handler, relay: Relay, version: str = "", versions: Versions | None = None
+    ) -> None:
+        self.version, self._versions = version, versions
         self.name, self.model, self.handler, self._relay = name, handler.model, handler, relay
         self.streams = inspect.isasyncgenfunction(handler.predict)
         #: The model that may be decoupled; what a handler does with its models is its own business.
@@ -43,6 +53,8 @@ class Step:
 
     async def __call__(self, call: Call) -> Reply:
         if self.version and not call.context.version:
+            if self._versions and not await self._versions.has_version(self.model, self.version):
+                raise Unavailable(f"model {self.model!r} has no version {self.version}")
             call = call._replace(context=call.context._replace(version=self.version))
         if self.is_decoupled:
             return await decoupled.collect(self._relay, call, self.handler.spec)
@@ -75,7 +87,7 @@ class Step:
         Raises:
             BadRequest: there are several instances, or the model does not take this one.
         """
-        path = generate_path(self.model, call.context.version)
+        path = generate_path(self.model, call.context.version or self.version)
         if said is not None:
             return path, decoupled.passed_on(said)
         return path, decoupled.generate_body(decoupled.only_one(call), 0, self.handler.spec)
