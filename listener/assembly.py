@@ -50,9 +50,7 @@ async def build(settings: Settings, service: Service, stack: AsyncExitStack) -> 
     # users' code is imported and loaded in a thread: it may take long, and health must answer meanwhile
     service = await asyncio.to_thread(loader.expanded, service)
     leaves = service.steps
-    classes = await asyncio.to_thread(
-        lambda: {name: loader.handler_class(service, route) for name, route in leaves.items()}
-    )
+    classes, functions = await asyncio.to_thread(loader.imported, service)
     _warn_of_near_misses(service, classes)
     catalogue = Catalogue(client, settings.coalesces, _models(leaves, classes))
     models = catalogue.routed
@@ -65,8 +63,8 @@ async def build(settings: Settings, service: Service, stack: AsyncExitStack) -> 
     relay = Relay(settings.triton_url, settings.triton_metrics_url)
     await relay.open()
     stack.push_async_callback(relay.close)
-    steps = {name: Step(name, handler, relay, leaves[name].version) for name, handler in handlers.items()}
-    builder = Builder(service.graphs, steps, catalogue, partial(loader.function, service), pool, settings.timeout)
+    steps = {name: Step(name, handler, relay, leaves[name].version, catalogue) for name, handler in handlers.items()}
+    builder = Builder(service.graphs, steps, catalogue, functions.__getitem__, pool, settings.timeout)
     graphs = await asyncio.to_thread(builder.all)
     for shadow in builder.shadows:
         stack.push_async_callback(shadow.close)

@@ -12,20 +12,38 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
 
-from listener import compose
+from listener import compose, shapes
 from listener.errors import ConfigError, Unavailable, one_line
 from listener.handler import Handler, Model
 from listener.hooks import with_context
-from listener.nodes import Composed, Named, Node, Ref, Step, rebuilt
+from listener.nodes import (
+    MERGES,
+    Cascade,
+    Composed,
+    Ensemble,
+    From,
+    Function,
+    Named,
+    Node,
+    Ref,
+    Step,
+    Switch,
+    field_of,
+    named,
+    placed,
+    rebuilt,
+)
 from listener.pool import Pool
 from listener.service import Route, Service, with_graphs
 
 log = logging.getLogger("listener.app")
+K = TypeVar("K")
 
 
 def handler_class(service: Service, route: Route) -> type[Handler]:
@@ -34,17 +52,17 @@ def handler_class(service: Service, route: Route) -> type[Handler]:
     The service folder comes first on `sys.path`, so `handlers.digits` is its `handlers/digits.py`.
 
     Raises:
-        ConfigError: not importable, no such class, or not a handler; with listener.yaml's line and, for an error inside
-            the module, the module's own line.
+        ConfigError: not importable, no such class, not a handler, or with methods that cannot be called as they will
+            be; with listener.yaml's line and, for an error inside the module, the module's own line.
     """
     if route.handler is None:
         return Handler
-    place = f"{service.file}:{route.line}: routes.{route.name}.handler"
+    place = f"{service.file}:{route.line}: {route.field}.handler"
     found = _imported(service, route.handler, place, "class")
     if not (inspect.isclass(found) and issubclass(found, Handler)):
         raise ConfigError(f"{place}: {route.handler!r} is not a subclass of listener.Handler")
-    if mistakes := [f"{place}: {found.__name__}{sentence}" for sentence in _wrong_models(route, found)]:
-        raise ConfigError(*mistakes)
+    if sentences := [*shapes.of_handler(found), *_wrong_models(route, found)]:
+        raise ConfigError(*(f"{place}: {found.__name__}{sentence}" for sentence in sentences))
     return found
 
 
@@ -58,8 +76,7 @@ def expanded(service: Service) -> Service:
     graphs: dict[str, Named] = {}
     for name, each in service.graphs.items():
         try:
-            place = f"{'routes' if each.choosable else 'nodes'}.{name}"
-            graphs[name] = replace(each, node=_composed(service, each.node, place))
+            graphs[name] = replace(each, node=_composed(service, each.node, each.field))
         except ConfigError as error:
             mistakes += error.mistakes
     if mistakes:
@@ -69,7 +86,7 @@ def expanded(service: Service) -> Service:
 
 def _composed(service: Service, node: Node, place: str) -> Node:
     if not isinstance(node, Composed):
-        return rebuilt(node, lambda where, child: _composed(service, child, f"{place}.{where}"))
+        return rebuilt(node, lambda where, child: _composed(service, child, place + field_of(node, where)))
     where = f"{service.file}:{node.line}: {place}.graph"
     found = _imported(service, node.source, where, "node")
     try:
@@ -100,15 +117,74 @@ def _wrong_models(route: Route, handler: type[Handler]) -> Iterator[str]:
         yield ".model is None, so it has to have a predict of its own"
 
 
-def function(service: Service, source: str) -> Callable[..., Any]:
-    """What `module.path:name` in the service's folder names.
+def imported(service: Service) -> tuple[dict[str, type[Handler]], dict[str, Callable[..., Any]]]:
+    """The handler classes of all routes and parts, by name, and the functions of the graph, by `module.path:name`.
 
     Raises:
-        ConfigError: it cannot be imported, or is nothing to call.
+        ConfigError: what is wrong with all of them.
     """
-    found = _imported(service, source, str(service.file), "function")
+    classes = {(name, ""): partial(handler_class, service, route) for name, route in service.steps.items()}
+    functions = _functions(service)
+    found = _all({**classes, **functions})
+    return {name: found[name, ""] for name, _ in classes}, {source: found[at, source] for at, source in functions}
+
+
+def check_functions(service: Service) -> None:
+    """Raises ConfigError where the graph names functions that cannot be imported, or called as they will be."""
+    _all(_functions(service))
+
+
+def _functions(service: Service) -> dict[tuple[str, str], Callable[[], Any]]:
+    """What imports the functions of the graph, by field and name."""
+    return {
+        (at, named(said.source)): partial(_function, service, f"{service.file}:{said.line or graph.line}: {at}", said)
+        for graph in service.graphs.values()
+        for at, node in placed(graph)
+        for said in _named(node)
+    }
+
+
+def _all(find: Mapping[K, Callable[[], Any]]) -> dict[K, Any]:
+    """What all of them give; raises ConfigError with the mistakes of all."""
+    found: dict[K, Any] = {}
+    mistakes: list[str] = []
+    for key, each in find.items():
+        try:
+            found[key] = each()
+        except ConfigError as error:
+            mistakes += error.mistakes
+    if mistakes:
+        raise ConfigError(*dict.fromkeys(mistakes))
+    return found
+
+
+class _Said(NamedTuple):
+    """A function that a node has: as it is said, its key, its line, and what it is called with besides the context."""
+
+    source: Function
+    key: str
+    line: int
+    argument: str
+
+
+def _named(node: Node) -> Iterator[_Said]:
+    match node:
+        case Switch(on=From(kind="function", what=said, line=line)):
+            yield _Said(said, "switch.function", line, "instance")
+        case Ensemble(merge=said, line=line) if said not in MERGES:
+            yield _Said(said, "ensemble.merge", line, "predictions")
+        case Cascade(score=said, line=line) if callable(said) or ":" in said:
+            yield _Said(said, "cascade.score", line, "prediction")
+
+
+def _function(service: Service, node: str, said: _Said) -> Callable[..., Any]:
+    """One function of the graph."""
+    place, source = f"{node}.{said.key}", said.source
+    found: Any = _imported(service, source, place, "function") if isinstance(source, str) else source
     if not callable(found):
-        raise ConfigError(f"{service.file}: {source!r} is nothing to call")
+        raise ConfigError(f"{place}: {source!r} is nothing to call")
+    if sentence := shapes.of_function(found, said.argument):
+        raise ConfigError(f"{place}: {named(source)!r} {sentence}")
     made: Callable[..., Any] = found
     return made
 

@@ -5,6 +5,7 @@ docs/reference/listener-yaml.md, "The graph".
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ import yaml
 from listener.nodes import (
     INPUTS,
     MERGES,
+    PASS,
     Arm,
     Cascade,
     Composed,
@@ -33,9 +35,12 @@ from listener.nodes import (
     Then,
     is_import,
     is_version,
-    reference,
 )
 from listener.sections import Section, is_null
+
+#: Of an arm; with more, their sum would not be a number for ever.
+_GREATEST_WEIGHT = 1_000_000_000
+_VERSIONS = "a version is a whole number from 1 on"
 
 
 def named(name: str, section: Section, choosable: bool) -> Named:
@@ -54,17 +59,25 @@ def _node(value: yaml.Node | None, line: int, what: str, above: Section) -> Node
     section = Section(value, above.file, what, above.mistakes)
     section.line = line
     if not isinstance(value, yaml.MappingNode):
-        if is_null(value) or isinstance(value, yaml.ScalarNode):
+        if is_null(value):
             section.complain(f"{what} is empty; it has to be a node")
         return Pass()
     return _mapping(section, at_top=False)
 
 
 def _reference(text: str, line: int, what: str, above: Section) -> Node:
-    if (found := reference(text, line)) is None:
-        above.complain_at(line, f"{what} is {text!r}, which is not NAME or NAME@VERSION")
+    if text == PASS:
         return Pass()
-    return found
+    name, at, version = text.rpartition("@")
+    if not at:
+        return Ref(text, line=line)
+    if not name or not version.isascii() or not version.isdigit():
+        above.complain_at(line, f"{what} is {text!r}, which is not NAME or NAME@VERSION")
+    elif name == PASS:
+        above.complain_at(line, f"{what} is {text!r}; {PASS!r} is no model and has no versions")
+    elif not is_version(version):
+        above.complain_at(line, f"{what} is {text!r}; {_VERSIONS}")
+    return Ref(name, version.lstrip("0"), line)
 
 
 def _mapping(section: Section, at_top: bool) -> Node:
@@ -76,13 +89,11 @@ def _mapping(section: Section, at_top: bool) -> Node:
         if len(kinds) > 1:
             section.complain(f"{section.what} is of several kinds: {', '.join(kinds)}", kinds[1])
         node = _KINDS[kinds[0]](section)
-    timeout, retry = section.number("timeout", 0, 3600), section.number("retry", 0, 100)
-    if retry is not None and retry != int(retry):
-        section.complain(f"'retry' of {section.what} is not a whole number", "retry")
+    timeout, retry = section.number("timeout", 0, 3600), section.whole("retry", 0, 100)
     for kind in (*_KINDS, "handler", "model"):
         section.knows(kind)
     section.refuse_others()
-    return node if timeout is None and retry is None else Limited(node, timeout, int(retry or 0))
+    return node if timeout is None and retry is None else Limited(node, timeout, retry or 0)
 
 
 def _step(section: Section, needs_name: bool) -> Node:
@@ -91,7 +102,7 @@ def _step(section: Section, needs_name: bool) -> Node:
     if handler is not None and not is_import(handler):
         section.complain(f"{handler!r} is not of the form 'module.path:Class'", key="handler")
     if version and not is_version(version):
-        section.complain(f"'version' of {section.what} is {version!r}; it has to be a number", "version")
+        section.complain(f"'version' of {section.what} is {version!r}; {_VERSIONS}", "version")
     if needs_name and handler is None and model is None:
         section.complain(f"{section.what} has no kind; known are handler, model, {', '.join(_KINDS)}")
     return Step(handler, model or "", version.lstrip("0"), section.line, offload)
@@ -106,7 +117,7 @@ def _sequence(section: Section) -> Node:
     for index, (line, value) in enumerate(section.items("sequence")):
         what, given = f"{section.what}.sequence[{index}]", "prediction"
         if isinstance(value, yaml.MappingNode):
-            value, word = _without(value, "input")
+            value, word = _without(value, "input", what, section)
             given = "prediction" if word is None else word
             if given not in INPUTS:
                 section.complain_at(line, f"'input' of {what} is {given!r}; it can be {', '.join(INPUTS)}")
@@ -117,22 +128,28 @@ def _sequence(section: Section) -> Node:
 def _switch(section: Section) -> Node:
     inner = section.section("switch")
     on = _source(inner, ("parameter", "header", "field", "function"))
-    cases = _nodes(inner, "cases")
+    cases = _cases(inner)
     otherwise = _inner(inner, "otherwise") if "otherwise" in inner.nodes else None
     inner.refuse_others()
     return Switch(on or From("field", ""), cases, otherwise)
 
 
+def _cases(section: Section) -> dict[str, Node]:
+    inner = section.mapping("cases")
+    for text, (line, _) in inner.nodes.items():
+        if (sentence := _never(inner.keys[text])) is not None:
+            section.complain_at(line, f"{inner.what} has the case {text!r}, {sentence}")
+    return _nodes(inner)
+
+
 def _split(section: Section) -> Node:
     inner, arms = section.section("split"), {}
-    for name, (line, value) in inner.mapping("arms").items():
-        what = f"{inner.what}.arms.{name}"
-        node: Node = Ref(name, line=line)
-        weight = value.value if isinstance(value, yaml.ScalarNode) else None
+    for name, (line, value) in _by_name(inner, "arms").nodes.items():
+        what, weight = f"{inner.what}.arms.{name}", value.value if isinstance(value, yaml.ScalarNode) else None
         if isinstance(value, yaml.MappingNode):
-            value, weight = _without(value, "weight")
-            if value.value:
-                node = _node(value, line, what, inner)
+            value, weight = _without(value, "weight", what, inner)
+        own = isinstance(value, yaml.MappingNode) and value.value
+        node = _node(value, line, what, inner) if own else _reference(name, line, what, inner)
         arms[name] = Arm(_weight(weight, line, what, inner), node)
     sticky = inner.section("sticky") if "sticky" in inner.nodes else None
     by = _source(sticky, ("parameter", "header", "field")) if sticky else None
@@ -147,8 +164,8 @@ def _weight(text: str | None, line: int, what: str, above: Section) -> float:
         value = float(text or "")
     except ValueError:
         value = 0.0
-    if not 0 < value < float("inf"):
-        above.complain_at(line, f"the weight of {what} is not a number above 0")
+    if not 0 < value <= _GREATEST_WEIGHT:
+        above.complain_at(line, f"the weight of {what} is not a number above 0 and up to {_GREATEST_WEIGHT}")
         return 1.0
     return value
 
@@ -157,17 +174,9 @@ def _ensemble(section: Section) -> Node:
     inner = section.section("ensemble")
     members: Mapping[str, Node]
     if isinstance(inner.nodes.get("members", (0, None))[1], yaml.SequenceNode):
-        listed = inner.items("members")
-        members = {
-            str(value.value): _node(value, line, f"{inner.what}.members[{index}]", inner)
-            for index, (line, value) in enumerate(listed)
-        }
-        if len(members) < len(listed):
-            inner.complain(
-                f"{inner.what}.members has two of one name; give them names: {{a: NODE, b: NODE}}", "members"
-            )
+        members = _listed(inner)
     else:
-        members = _nodes(inner, "members")
+        members = _nodes(_by_name(inner, "members"))
     merge, optional = inner.text("merge", "object") or "object", frozenset(_words(inner, "optional"))
     if merge not in MERGES and not is_import(merge):
         inner.complain(
@@ -176,11 +185,28 @@ def _ensemble(section: Section) -> Node:
     for word in sorted(optional - members.keys()):
         inner.complain(f"'optional' of {inner.what} names {word!r}, which is no member", "optional")
     inner.refuse_others()
-    return Ensemble(members, merge, optional)
+    return Ensemble(members, merge, optional, inner.line_of("merge"))
+
+
+def _listed(section: Section) -> dict[str, Node]:
+    """The members of an ensemble as a list of names."""
+    found: dict[str, Node] = {}
+    for index, (line, value) in enumerate(section.items("members")):
+        what = f"{section.what}.members[{index}]"
+        if not isinstance(value, yaml.ScalarNode):
+            section.complain_at(line, f"{what} is not a name; give it one: {{a: NODE, b: NODE}}")
+            continue
+        node = _node(value, line, what, section)
+        if value.value in found:
+            section.complain_at(
+                line, f"{what} is {value.value!r}, which stands there twice; give them names: {{a: NODE, b: NODE}}"
+            )
+        found[value.value] = node
+    return found
 
 
 def _composed(section: Section) -> Node:
-    return Composed(_function(section, "graph"), section.nodes["graph"][0])
+    return Composed(_function(section, "graph"), section.line_of("graph"))
 
 
 def _fallback(section: Section) -> Node:
@@ -190,19 +216,21 @@ def _fallback(section: Section) -> Node:
 def _shadow(section: Section) -> Node:
     inner = section.section("shadow")
     node, mirror = _inner(inner, "node"), _inner(inner, "mirror")
-    share, limit, compare = inner.number("share", 0, 1), inner.number("limit", 0, 10_000), inner.flag("compare")
+    share, limit, compare = inner.number("share", 0, 1), inner.whole("limit", 1, 10_000), inner.flag("compare")
     inner.refuse_others()
-    return Shadow(node, mirror, 1.0 if share is None else share, 16 if limit is None else int(limit), compare)
+    return Shadow(node, mirror, 1.0 if share is None else share, 16 if limit is None else limit, compare)
 
 
 def _cascade(section: Section) -> Node:
     inner = section.section("cascade")
     nodes, score = _list(inner, "nodes"), inner.text("score", "") or ""
-    below = inner.number("below", float("-inf"))
+    below = inner.number("below")
     if below is None and "below" not in inner.nodes:
         inner.complain(f"'below' of {inner.what} is missing; it is the score that is good enough")
+    if ":" in score and not is_import(score):
+        inner.complain(f"{score!r} is neither a field nor of the form 'module.path:function'", "score")
     inner.refuse_others()
-    return Cascade(nodes, below or 0.0, score)
+    return Cascade(nodes, below or 0.0, score, inner.line_of("score"))
 
 
 _KINDS: Mapping[str, Callable[[Section], Node]] = {
@@ -228,20 +256,57 @@ def _source(section: Section, kinds: tuple[str, ...]) -> From | None:
         return None
     kind = cast("Any", given[0])
     text: Function = _function(section, kind) if kind == "function" else section.text(kind, "") or ""
-    return From(kind, text.lower() if kind == "header" and isinstance(text, str) else text)
+    line = section.line_of(kind)
+    return From(kind, text.lower() if kind == "header" and isinstance(text, str) else text, line)
 
 
 def _function(section: Section, key: str) -> str:
     text = section.text(key, "") or ""
-    if not is_import(text):
+    if text and not is_import(text):
         section.complain(f"{text!r} is not of the form 'module.path:function'", key)
     return text
+
+
+def _never(key: yaml.ScalarNode) -> str | None:
+    """What is wrong with a case that no value has, as JSON writes values; None where it can have one.
+
+    A case in quotes is a text, whatever it looks like.
+    """
+    if key.style is not None:
+        return None
+    if not key.value:
+        return 'which is empty; write "" for the empty text'
+    kind, text = key.tag.rpartition(":")[2], key.value.lower()
+    if kind == "null" or (kind == "bool" and text in ("true", "false")):
+        json = "null" if kind == "null" else text
+    elif kind in ("int", "float"):
+        json = _json_number(key.value)
+    else:
+        return None
+    hint = f"which JSON writes {json}; write that, or {key.value!r} in quotes for the text"
+    return None if key.value == json else hint
+
+
+def _json_number(text: str) -> str:
+    """As a switch writes numbers, whole ones without a fraction."""
+    with contextlib.suppress(ValueError, OverflowError):
+        value = float(text)
+        return str(int(value)) if value.is_integer() else repr(value)
+    return "in another way"
 
 
 def _inner(section: Section, key: str) -> Node:
     line, value = section.nodes.get(key, (section.line, None))
     section.take(key)
     return _node(value, line, f"{section.what}.{key}", section)
+
+
+def _by_name(section: Section, key: str) -> Section:
+    """A mapping, of at least one name."""
+    found = section.mapping(key)
+    if "" in found.nodes:
+        found.complain(f"{found.what} has an empty name", "")
+    return found
 
 
 def _list(section: Section, key: str) -> tuple[Node, ...]:
@@ -251,20 +316,28 @@ def _list(section: Section, key: str) -> tuple[Node, ...]:
     return tuple(_node(value, line, f"{section.what}.{key}[{i}]", section) for i, (line, value) in enumerate(items))
 
 
-def _nodes(section: Section, key: str) -> dict[str, Node]:
+def _nodes(section: Section) -> dict[str, Node]:
     return {
-        name: _node(value, line, f"{section.what}.{key}.{name}", section)
-        for name, (line, value) in section.mapping(key).items()
+        name: _node(value, line, f"{section.what}.{name}", section) for name, (line, value) in section.nodes.items()
     }
 
 
 def _words(section: Section, key: str) -> list[str]:
-    return [str(value.value) for _, value in section.items(key)] if key in section.nodes else []
+    found = []
+    for line, value in section.items(key) if key in section.nodes else ():
+        if isinstance(value, yaml.ScalarNode):
+            found.append(str(value.value))
+        else:
+            section.complain_at(line, f"{key!r} of {section.what} has something that is no name")
+    return found
 
 
-def _without(mapping: yaml.MappingNode, key: str) -> tuple[yaml.MappingNode, str | None]:
-    """A mapping without one of its keys, and that one's text."""
-    said = [str(value.value) for name, value in mapping.value if name.value == key]
+def _without(mapping: yaml.MappingNode, key: str, what: str, above: Section) -> tuple[yaml.MappingNode, str | None]:
+    """A mapping without one of its keys, and that one's text; "" where it is none."""
+    values = [value for name, value in mapping.value if name.value == key]
+    said = [str(value.value) if isinstance(value, yaml.ScalarNode) else "" for value in values]
+    if len(values) > 1:
+        above.complain_at(values[1].start_mark.line + 1, f"{key!r} stands twice in {what}")
     rest = [(name, value) for name, value in mapping.value if name.value != key]
     made = yaml.MappingNode(mapping.tag, rest, mapping.start_mark, mapping.end_mark)
     return made, said[-1] if said else None

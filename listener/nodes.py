@@ -5,8 +5,9 @@ docs/reference/listener-yaml.md, "The graph".
 
 from __future__ import annotations
 
+import graphlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, TypeAlias, Union
 
 #: `module.path:name` in the service's folder, or what it would name.
@@ -22,6 +23,8 @@ def named(function: Function) -> str:
 
 #: The word for a node that gives back what it got.
 PASS = "pass"
+#: Of a model's versions; Triton keeps them in 63 bits.
+_LAST_VERSION = 2**63 - 1
 #: How an ensemble may merge, beside a function.
 MERGES = ("object", "mean", "vote")
 #: Where the instances of a sequence's node may come from.
@@ -35,10 +38,12 @@ class From:
     Attributes:
         kind: `parameter` and `header` are of the whole request, `field` and `function` of each instance.
         what: its name; `a.b` reaches into objects. For `function`: takes an instance and the context.
+        line: in listener.yaml; 0 = it stands in no file.
     """
 
     kind: Literal["parameter", "header", "field", "function"]
     what: Function
+    line: int = field(default=0, compare=False)
 
     @property
     def key(self) -> str:
@@ -153,11 +158,13 @@ class Ensemble:
         members: by name.
         merge: `object`, `mean`, `vote`, or a function of the predictions by name for one instance.
         optional: members whose failure is None in place of a prediction.
+        line: of `merge` in listener.yaml; 0 = it stands in no file.
     """
 
     members: Mapping[str, Node]
     merge: Function = "object"
     optional: frozenset[str] = frozenset()
+    line: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,11 +202,13 @@ class Cascade:
         below: the threshold.
         score: where the score lies in a prediction, `a.b`, or a function of one; "" = the prediction's own number, or
             the greatest of its numbers.
+        line: of `score` in listener.yaml; 0 = it stands in no file.
     """
 
     nodes: Sequence[Node]
     below: float
     score: Function = ""
+    line: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +261,11 @@ class Named:
     choosable: bool = True
     line: int = 0
     alone: bool = False
+
+    @property
+    def field(self) -> str:
+        """Its field of listener.yaml."""
+        return f"{'routes' if self.choosable else 'nodes'}.{self.name}"
 
 
 def rebuilt(node: Node, make: Callable[[str, Node], Node]) -> Node:
@@ -320,7 +334,7 @@ def reference(text: str, line: int = 0) -> Ref | Pass | None:
     name, at, version = text.rpartition("@")
     if not at:
         return Ref(text, line=line) if text else None
-    return Ref(name, version.lstrip("0"), line) if name and is_version(version) else None
+    return Ref(name, version.lstrip("0"), line) if name not in ("", PASS) and is_version(version) else None
 
 
 def is_import(text: str) -> bool:
@@ -331,25 +345,90 @@ def is_import(text: str) -> bool:
 
 def is_version(text: str) -> bool:
     """Whether it is the number of a version; Triton's begin at 1."""
-    return text.isascii() and text.isdigit() and int(text[:20]) > 0
+    return text.isascii() and text.isdigit() and len(text) < 20 and 0 < int(text) <= _LAST_VERSION
 
 
-def cycle(named: Mapping[str, Named]) -> list[str]:
-    """Names that lead back to the first one, which stands at the end again; empty = there is no cycle."""
-    done: set[str] = set()
+#: Where listener.yaml has other words for the places within a node than its class has.
+_WORDS: Mapping[type, tuple[str, str]] = {
+    Sequence_: ("steps", "sequence"),
+    Switch: ("", "switch."),
+    Split: ("", "split."),
+    Ensemble: ("", "ensemble."),
+    Fallback: ("nodes", "fallback"),
+    Shadow: ("", "shadow."),
+    Cascade: ("", "cascade."),
+}
 
-    def visit(name: str, path: list[str]) -> list[str]:
-        if name in path:
-            return [*path[path.index(name) :], name]
-        if name in done or name not in named:
-            return []
-        for node in within(named[name].node):
-            if isinstance(node, Ref) and (found := visit(node.name, [*path, name])):
-                return found
-        done.add(name)
-        return []
 
-    for name in named:
-        if found := visit(name, []):
-            return found
+def field_of(node: Node, where: str) -> str:
+    """The field of listener.yaml for a place within a node, such as `.split.arms.new`; "" = the node's own mapping."""
+    if isinstance(node, Limited) and not isinstance(node.node, Ref):
+        return ""
+    ours, theirs = _WORDS.get(type(node), ("", ""))
+    return f".{theirs}{where.removeprefix(ours)}"
+
+
+def placed(each: Named) -> Iterator[tuple[str, Node]]:
+    """All nodes within a named one, each with its field of listener.yaml; references are not followed."""
+
+    def walk(node: Node, at: str) -> Iterator[tuple[str, Node]]:
+        yield at, node
+        for where, child in children(node):
+            yield from walk(child, at + field_of(node, where))
+
+    yield from walk(each.node, f"{each.field}.node" if isinstance(each.node, Ref) else each.field)
+
+
+def cycles(named: Mapping[str, Named]) -> list[list[str]]:
+    """Names that lead back to the first one, which stands at the end again; no reference is in two of them."""
+    targets = {name: list(_targets(each, named)) for name, each in named.items()}
+    found: list[list[str]] = []
+    while loop := _cycle(targets):
+        found.append(loop)
+        targets[loop[-2]].remove(loop[-1])
+    return found
+
+
+def _targets(each: Named, named: Mapping[str, Named]) -> dict[str, None]:
+    names = (node.name for node in within(each.node) if isinstance(node, Ref))
+    return dict.fromkeys(name for name in names if name in named)
+
+
+def _cycle(targets: Mapping[str, Sequence[str]]) -> list[str]:
+    try:
+        graphlib.TopologicalSorter(targets).prepare()
+    except graphlib.CycleError as error:
+        loop: list[str] = error.args[1][:0:-1]  # it goes backwards, and has the first one twice
+        first = min(map(list(targets).index, loop))
+        at = loop.index(list(targets)[first])
+        return [*loop[at:], *loop[:at], loop[at]]
     return []
+
+
+def too_deep(named: Mapping[str, Named], most: int) -> list[str]:
+    """Names of those with more than so many nodes one within the other, references followed; there is no cycle."""
+    depths: dict[str, int] = {}
+
+    def depth(node: Node) -> int:
+        if isinstance(node, Ref):
+            return 1 + depths.get(node.name, 0)
+        return 1 + max((depth(child) for _, child in children(node)), default=0)
+
+    targets = {name: _targets(each, named) for name, each in named.items()}
+    for name in graphlib.TopologicalSorter(targets).static_order():
+        depths[name] = depth(named[name].node)
+    return [name for name in named if depths[name] > most and all(depths[to] <= most for to in targets[name])]
+
+
+def single(node: Node, named: Mapping[str, Named]) -> Step | Ref | None:
+    """What a node comes down to through references and limits: a step, or a model by its name; None = it is several.
+
+    There must be no cycle.
+    """
+    while True:
+        if isinstance(node, Limited):
+            node = node.node
+        elif isinstance(node, Ref) and node.name in named:
+            node = named[node.name].node
+        else:
+            return node if isinstance(node, Step | Ref) else None

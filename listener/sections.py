@@ -29,21 +29,77 @@ def compose(text: str, file: Path) -> yaml.Node | None:
         raise ConfigError(f"{file}:{loader.line + 1}: not YAML: {one_line(str(error))}") from None
     finally:
         loader.dispose()
+    if node is not None:
+        _measure(node, file)
     return node
 
 
+def _measure(top: yaml.Node, file: Path) -> None:
+    """Raises ConfigError where aliases lead back, lists and mappings are nested too deeply, or aliases multiply."""
+    known: dict[int, tuple[int, int]] = {}
+    above: set[int] = set()
+
+    def measured(node: yaml.Node) -> tuple[int, int]:
+        """How many values it has, and how many levels of them."""
+        line = node.start_mark.line + 1
+        if id(node) in above:
+            raise ConfigError(f"{file}:{line}: what an anchor names stands within itself")
+        if id(node) in known:
+            return known[id(node)]
+        above.add(id(node))
+        size, height = 1, 0
+        for inner in _inside(node):
+            more, levels = measured(inner)
+            size, height = size + more, max(height, levels + 1)
+        above.discard(id(node))
+        if height > _DEEPEST:
+            raise ConfigError(f"{file}:{line}: nested too deeply; it can be {_DEEPEST} levels")
+        if size > _MOST:
+            raise ConfigError(f"{file}:{line}: more than {_MOST} values, those behind an alias counted each time")
+        known[id(node)] = size, height
+        return known[id(node)]
+
+    try:
+        measured(top)
+    except RecursionError:
+        raise ConfigError(f"{file}:1: nested too deeply; it can be {_DEEPEST} levels") from None
+
+
+def _inside(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [each for pair in node.value for each in pair]
+    return list(node.value) if isinstance(node, yaml.SequenceNode) else []
+
+
+#: Levels of lists and mappings within one another, and values with each alias counted again.
+_DEEPEST, _MOST = 100, 100_000
+
+
 class Section:
-    """A YAML mapping that knows its lines and which of its keys were asked for."""
+    """A YAML mapping that knows its lines and which of its keys were asked for.
+
+    Attributes:
+        file: for messages.
+        what: likewise, its field.
+        mistakes: get a sentence for each.
+        line: where it begins.
+        nodes: line and value by key.
+        keys: the keys as they are written, by their text.
+        mistaken: it is no mapping, which has been told.
+    """
 
     def __init__(self, node: yaml.Node | None, file: str, what: str, mistakes: list[str]) -> None:
         self.file, self.what, self.mistakes = file, what, mistakes
         self.line = node.start_mark.line + 1 if node else 1
         self.nodes: dict[str, tuple[int, yaml.Node]] = {}
+        self.keys: dict[str, yaml.ScalarNode] = {}
         self._asked: set[str] = set()
+        self.mistaken = False
         if isinstance(node, yaml.MappingNode):
             self._read(node)
         elif node is not None and not is_null(node):
             self.complain(f"{what} is not a mapping of keys to values")
+            self.mistaken = True
 
     def _read(self, node: yaml.MappingNode) -> None:
         for key_node, value in node.value:
@@ -55,9 +111,13 @@ class Section:
             if key in self.nodes:
                 self.complain_at(line, f"{key!r} stands twice in {self.what}")
             self.nodes[key] = (line, value)
+            self.keys[key] = key_node
 
     def complain(self, sentence: str, key: str | None = None) -> None:
-        self.complain_at(self.nodes[key][0] if key in self.nodes else self.line, sentence)
+        """Adds a mistake at the line of a key, or of the whole. What is no mapping at all is told once."""
+        if self.mistaken:
+            return
+        self.complain_at(self.line if key is None else self.line_of(key), sentence)
 
     def complain_at(self, line: int, sentence: str) -> None:
         self.mistakes.append(f"{self.file}:{line}: {one_line(sentence)}")
@@ -81,7 +141,7 @@ class Section:
             section.line = line
             yield name, section
 
-    def number(self, key: str, low: float, high: float = float("inf")) -> float | None:
+    def number(self, key: str, low: float = float("-inf"), high: float = float("inf")) -> float | None:
         """A number above `low` and up to `high`; None where the key is missing, or wrong."""
         node = self.take(key)
         if node is None or is_null(node):
@@ -91,7 +151,19 @@ class Section:
         except ValueError:
             value = low
         if not low < value <= high or value == float("inf"):
-            self.complain(f"{key!r} of {self.what} is not a number above {low:g}{_up_to(high)}", key)
+            self.complain(f"{key!r} of {self.what} is not a number{_between(low, high)}", key)
+            return None
+        return value
+
+    def whole(self, key: str, low: int, high: int) -> int | None:
+        """A whole number from `low` up to `high`; None where the key is missing, or wrong."""
+        node = self.take(key)
+        if node is None or is_null(node):
+            return None
+        text = node.value if isinstance(node, yaml.ScalarNode) else ""
+        value = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else low - 1
+        if not low <= value <= high:
+            self.complain(f"{key!r} of {self.what} is not a whole number from {low} to {high}", key)
             return None
         return value
 
@@ -116,12 +188,16 @@ class Section:
         made.line = line
         return made
 
-    def mapping(self, key: str) -> dict[str, tuple[int, yaml.Node]]:
-        """The values of a mapping of at least one key, each with its line."""
-        found = self.section(key).nodes
-        if not found:
+    def mapping(self, key: str) -> Section:
+        """The mapping, of at least one key, that a key has."""
+        section = self.section(key)
+        if not section.nodes and not section.mistaken:
             self.complain(f"{key!r} of {self.what} is not a mapping of one or more", key)
-        return found
+        return section
+
+    def line_of(self, key: str) -> int:
+        """Where a key stands; without it, where the whole does."""
+        return self.nodes[key][0] if key in self.nodes else self.line
 
     def knows(self, key: str) -> None:
         """Says that a key may stand here."""
@@ -151,5 +227,6 @@ def is_null(node: Any) -> bool:
     return isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null"
 
 
-def _up_to(high: float) -> str:
-    return "" if high == float("inf") else f" and up to {high:g}"
+def _between(low: float, high: float) -> str:
+    above = "" if low == float("-inf") else f" above {low:g}"
+    return above if high == float("inf") else f"{above} and up to {high:g}"

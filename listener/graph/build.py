@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from listener import nodes as described
 from listener.call import Call, Reply
@@ -17,7 +17,7 @@ from listener.graph.node import Node
 from listener.graph.sequence import Sequence_, passed
 from listener.graph.shadow import Shadow
 from listener.graph.split import Split
-from listener.graph.step import Step
+from listener.graph.step import Step, Versions
 from listener.graph.switch import Switch
 from listener.hooks import Hook
 from listener.nodes import From, Function, Named
@@ -25,12 +25,6 @@ from listener.pool import Pool
 
 #: Gives what `module.path:function` names.
 Import = Callable[[str], Callable[..., Any]]
-
-
-class Versions(Protocol):
-    """Which versions Triton has; `triton/catalogue.py`."""
-
-    async def has_version(self, name: str, version: str) -> bool: ...
 
 
 class Builder:

@@ -5,16 +5,22 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Mapping
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Protocol
 
 from listener import decoupled
 from listener.call import Call, Failed, Json, Reply
-from listener.errors import BadRequest, InstanceError
+from listener.errors import BadRequest, InstanceError, Unavailable
 from listener.graph.grouping import one_by_one
 from listener.handler import Handler, check_reply
 from listener.hooks import blame, together
 from listener.triton.paths import generate_path
 from listener.triton.relay import Relay
+
+
+class Versions(Protocol):
+    """Which versions Triton has; `triton/catalogue.py`."""
+
+    async def has_version(self, name: str, version: str) -> bool: ...
 
 
 class Step:
@@ -25,6 +31,7 @@ class Step:
         handler: a bound one.
         relay: to Triton, for models whose answers come in pieces.
         version: of the model where a request asks for none, digits; "" = Triton chooses.
+        versions: of the models; None = whether it is there is left to Triton.
 
     Attributes:
         name: as above.
@@ -33,8 +40,10 @@ class Step:
         streams: its `predict` is an async generator.
     """
 
-    def __init__(self, name: str, handler: Handler, relay: Relay, version: str = "") -> None:
-        self.version = version
+    def __init__(
+        self, name: str, handler: Handler, relay: Relay, version: str = "", versions: Versions | None = None
+    ) -> None:
+        self.version, self._versions = version, versions
         self.name, self.model, self.handler, self._relay = name, handler.model or "", handler, relay
         self.streams = inspect.isasyncgenfunction(handler.predict)
         #: The model that may be decoupled; what a handler does with its models is its own business.
@@ -42,8 +51,14 @@ class Step:
 
     def __call__(self, call: Call) -> Awaitable[Reply]:
         if self.version and not call.context.version:
-            call = call._replace(context=call.context._replace(version=self.version))
+            return self._fixed(call)
         return one_by_one(call, self._asked) if call.alone else self._asked(call)
+
+    async def _fixed(self, call: Call) -> Reply:
+        """Asks the version that listener.yaml names; raises Unavailable if there is none."""
+        if self._versions and not await self._versions.has_version(self.model, self.version):
+            raise Unavailable(f"model {self.model!r} has no version {self.version}")
+        return await self(call._replace(context=call.context._replace(version=self.version)))
 
     async def _asked(self, call: Call) -> Reply:
         if self.is_decoupled:
@@ -87,7 +102,7 @@ class Step:
         Raises:
             BadRequest: there are several instances, or the model does not take this one.
         """
-        path = generate_path(self.past_handler(), call.context.version)
+        path = generate_path(self.past_handler(), call.context.version or self.version)
         if said is not None:
             return path, decoupled.passed_on(said)
         return path, decoupled.generate_body(decoupled.only_one(call), 0, self.handler.spec)

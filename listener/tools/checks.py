@@ -6,9 +6,9 @@ mistake does not hide the others.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,12 +16,26 @@ from listener import loader, service
 from listener.errors import ConfigError, one_line
 from listener.service import Service
 from listener.tensors import ModelSpec
-from listener.tools import handler_checks, repository
+from listener.tools import graph_checks, handler_checks, repository
 
 if TYPE_CHECKING:  # needs the extra `tools`, which may be missing
     from listener.tools import onnx_model
 
 Specs = dict[str, ModelSpec | None]
+
+
+@dataclass
+class Models:
+    """What the repository has.
+
+    Attributes:
+        specs: of each model; None = its tensors are not known here.
+        versions: those in the folder of each model, and those of them that Triton loads; without models of which
+            that is not known.
+    """
+
+    specs: Specs
+    versions: dict[str, tuple[list[str], list[str]]] = field(default_factory=dict)
 
 
 def run(folder: Path) -> list[str]:
@@ -34,11 +48,22 @@ def of(find: Callable[[], Service]) -> list[str]:
     try:
         found = find()
     except ConfigError as error:
-        return [one_line(mistake) for mistake in error.mistakes]
-    found, in_python = _expanded(found)
-    in_repository, specs = _check_repository(found)
-    mistakes = [*in_python, *_check_default(found, specs), *_check_routes(found, specs), *in_repository]
+        rest = error.rest if isinstance(error, service.Wrong) else None
+        mistakes = [*error.mistakes, *(_check(rest) if rest else ())]
+    else:
+        mistakes = _check(found)
     return [one_line(mistake) for mistake in dict.fromkeys(mistakes)]
+
+
+def _check(found: Service) -> list[str]:
+    found, in_python = _expanded(found)
+    in_repository, models = _check_repository(found)
+    specs = models.specs if models else None
+    behind: dict[str, str] = {}
+    mistakes = [*_check_default(found, specs), *_check_routes(found, models, behind), *graph_checks.functions(found)]
+    if models:
+        mistakes += graph_checks.references(found, behind, models.specs, models.versions)
+    return in_python + mistakes + in_repository
 
 
 def _expanded(found: Service) -> tuple[Service, list[str]]:
@@ -50,7 +75,7 @@ def _expanded(found: Service) -> tuple[Service, list[str]]:
         return found, list(error.mistakes)
 
 
-def _check_repository(found: Service) -> tuple[list[str], Specs | None]:
+def _check_repository(found: Service) -> tuple[list[str], Models | None]:
     """Mistakes and the models that are there; None for these where that cannot be told."""
     try:
         models = repository.names(found.repository)
@@ -58,10 +83,12 @@ def _check_repository(found: Service) -> tuple[list[str], Specs | None]:
         return [f"{_place(found)}repository: {found.repository} is not a folder that can be read"], None
     missing = missing_extra("check")
     if missing:
-        return [missing], dict.fromkeys(models)
+        return [missing], Models(dict.fromkeys(models))
     mistakes: list[str] = []
-    specs: Specs = {name: _check_model(found.repository / name, models, mistakes) for name in models}
-    return mistakes, specs
+    made = Models({})
+    for name in models:
+        made.specs[name] = _check_model(found.repository / name, models, mistakes, made.versions)
+    return mistakes, made
 
 
 def missing_extra(command: str) -> str | None:
@@ -75,7 +102,9 @@ def missing_extra(command: str) -> str | None:
     return None
 
 
-def _check_model(path: Path, models: list[str], mistakes: list[str]) -> ModelSpec | None:
+def _check_model(
+    path: Path, models: list[str], mistakes: list[str], versions: dict[str, tuple[list[str], list[str]]]
+) -> ModelSpec | None:
     from listener.tools import agreement, model_config
 
     try:
@@ -85,6 +114,7 @@ def _check_model(path: Path, models: list[str], mistakes: list[str]) -> ModelSpe
         return None
     if found is None:
         return None
+    versions[path.name] = list(found.present), list(found.loaded)
     found_in_files = signatures(found, mistakes)
     latest = found_in_files[-1] if found_in_files else None
     batch = agreement.max_batch_size(found.config, found.backend, latest)
@@ -118,7 +148,7 @@ def _check_default(found: Service, specs: Specs | None) -> Iterator[str]:
     if found.default and not is_route and specs is not None and found.default not in specs:
         yield (
             f"{_place(found)}the default {found.default!r} is neither a route nor a model in {found.repository}; "
-            f"{_hint(found.default, specs)}"
+            f"{graph_checks.hint(found.default, specs)}"
         )
 
 
@@ -127,20 +157,20 @@ def _place(found: Service) -> str:
     return f"{found.file}: " if found.file.exists() else ""
 
 
-def _check_routes(found: Service, specs: Specs | None) -> Iterator[str]:
-    for route in (route for route in found.steps.values() if route.line):
+def _check_routes(found: Service, models: Models | None, behind: dict[str, str]) -> Iterator[str]:
+    """Handlers, models and versions of routes and parts; `behind` gets the model of each."""
+    for route in (route for route in found.steps.values() if route.at):
         mistakes: list[str] = []
         handler = handler_checks.import_class(found, route, mistakes)
         name = route.model if handler is None else loader.model_name(route, handler)
-        if name is not None and specs is not None and name not in specs:
-            place = f"{found.file}:{route.line}: routes.{route.name}.model"
-            mistakes.append(f"{place}: no model {name!r} in {found.repository}; {_hint(name, specs)}")
+        if name is not None:
+            behind[route.name] = name
+        place = f"{found.file}:{route.line}: {route.field}"
+        if name is not None and models is not None and name not in models.specs:
+            hint = graph_checks.hint(name, models.specs)
+            mistakes.append(f"{place}.model: no model {name!r} in {found.repository}; {hint}")
         elif handler is not None:
-            mistakes += handler_checks.check(found, route, handler, specs or {})
+            mistakes += handler_checks.check(found, route, handler, models.specs if models else {})
+        if name is not None and models is not None and route.version:
+            mistakes += graph_checks.version(f"{place}.version", name, route.version, models.versions)
         yield from mistakes
-
-
-def _hint(name: str, specs: Specs) -> str:
-    near = difflib.get_close_matches(name, specs, n=1)
-    found = f"found are {', '.join(specs)}" if specs else "it is empty"
-    return f"did you mean {near[0]!r}? {found[0].upper()}{found[1:]}" if near else found

@@ -7,7 +7,7 @@ import contextlib
 import difflib
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from typing import Any, NoReturn
 
@@ -18,7 +18,7 @@ from listener.by_name import ByName
 from listener.call import Context
 from listener.errors import ConfigError, one_line
 from listener.handler import Handler
-from listener.hooks import takes_context, with_context
+from listener.hooks import with_context
 from listener.pool import Pool
 from listener.service import Route, Service
 from listener.tensors import NUMPY, ModelSpec, TensorSpec, fits
@@ -83,9 +83,7 @@ def check(service: Service, route: Route, handler: type[Handler], specs: Mapping
     """
     place = f"{_place(service, route)}.handler: {handler.__name__}"
     told = [*loader.near_misses(service, handler), *(f"{place}.uses: {s}" for s in _absent(service, handler, specs))]
-    mistakes = told + [f"{place}{sentence}" for sentence in _signatures(handler)]
-    if len(mistakes) > len(told):
-        return mistakes
+    mistakes = list(told)
     try:
         with quiet():
             mistakes += [f"{place}{sentence}" for sentence in asyncio.run(_driven(service, route, handler, specs))]
@@ -132,42 +130,12 @@ async def _driven(
 
 
 def _place(service: Service, route: Route) -> str:
-    return f"{service.file}:{route.line}: routes.{route.name}"
+    return f"{service.file}:{route.line}: {route.field}"
 
 
 def quiet() -> contextlib.AbstractContextManager[Any]:
     """What handlers print goes to standard error: on standard output, each line is a mistake."""
     return contextlib.redirect_stdout(sys.stderr)
-
-
-def _signatures(handler: type[Handler]) -> Iterator[str]:
-    for hook, arguments in (("preprocess", "instance"), ("postprocess", "outputs")):
-        function = _bound(handler, hook)
-        count = 2 if takes_context(function) else 1
-        if not _takes(function, count):
-            yield f".{hook}: has to take (self, {arguments}) or (self, {arguments}, context)"
-    predict = _bound(handler, "predict")
-    if not _takes(predict, 1):
-        yield ".predict: has to take (self, call)"
-    if not _takes(_bound(handler, "load"), 1):
-        yield ".load: has to take (self, artifacts)"
-    if not _takes(handler, 0):
-        yield ".__init__: may take no arguments; load(artifacts) is the place for what a handler reads"
-
-
-def _bound(handler: type[Handler], name: str) -> Callable[..., Any]:
-    """A method as it looks from an instance, without making one."""
-    method = inspect.getattr_static(handler, name)
-    found = method.__get__(object(), handler) if hasattr(method, "__get__") else method
-    return found if callable(found) else lambda: None
-
-
-def _takes(function: Callable[..., Any], count: int) -> bool:
-    try:
-        inspect.signature(function).bind(*[None] * count)
-    except (TypeError, ValueError):
-        return False
-    return True
 
 
 async def _example(made: Handler, specs: Mapping[str, ModelSpec | None], pool: Pool) -> list[str]:

@@ -51,12 +51,16 @@ class ModelFolder:
         backend: which one serves it; "" = an ensemble, or one that cannot be told.
         files: the model files of the versions that Triton loads, oldest first; without those that cannot be read, and
             none where their name is not known.
+        present: the versions that are there, oldest first.
+        loaded: those of them that Triton loads.
     """
 
     path: Path
     config: ModelConfig
     backend: str
     files: tuple[Path, ...]
+    present: tuple[str, ...] = ()
+    loaded: tuple[str, ...] = ()
 
 
 def names(repository: Path) -> list[str]:
@@ -96,12 +100,20 @@ def read(path: Path, mistakes: list[str]) -> ModelFolder | None:
         wanted = "an empty folder named 1" if config.message.platform == ENSEMBLE else "a folder such as 1"
         mistakes.append(f"{path}: has no version folder; Triton wants {wanted}")
     mistakes += _unknown_versions(config, present)
-    files = _files(config, backend, _loaded(config, present))
+    loaded = _loaded(config, present)
+    files = _files(config, backend, loaded)
     if present:
         mistakes += _check_need_for_config(config, backend, inside, files)
     wrong = {file: sentence for file in files if (sentence := _check_file(file, backend))}
     mistakes += wrong.values()
-    return ModelFolder(path, config, backend, tuple(file for file in files if file not in wrong))
+    return ModelFolder(
+        path,
+        config,
+        backend,
+        tuple(file for file in files if file not in wrong),
+        tuple(map(str, sorted(present))),
+        tuple(version.name for version in loaded),
+    )
 
 
 def _folders(path: Path) -> list[Path]:

@@ -79,6 +79,22 @@ async def ask(node: Any, *instances: Json, **said: Any) -> Json:
     return list(reply.predictions)
 
 
+# As deep as listener.yaml may nest them
+
+
+@pytest.mark.parametrize("kind", ["switch", "cascade", "ensemble", "fallback"])
+async def test_a_hundred_nodes_one_within_the_other_answer(kind: str) -> None:
+    node: Any = Place("end")
+    for _ in range(100):
+        node = {
+            "switch": switch(From("field", "k"), {"a": node, "b": node}, None),
+            "cascade": cascade([node, node], float("-inf"), lambda _prediction: 1.0),
+            "ensemble": ensemble({"a": node}, lambda row: row["a"]),
+            "fallback": Limits("l", Fallback("f", [node, node]), 60.0, 1),
+        }[kind]
+    assert len(await ask(node, {"k": "a"}, {"k": "b"})) == 2
+
+
 # switch
 
 

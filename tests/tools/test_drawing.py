@@ -36,7 +36,7 @@ routes:
       cases:
         "1. list": {sequence: [pass, {handler: "handlers.deep:Clean", offload: process}, {model: m, version: 3}]}
         "- a": {split: {arms: {a: 1, b: 2}}}
-        end: "a@2"
+        end: "q@2"
         "__x__ **y** #35;": b
         subgraph: cats@2
         "a very long name, which goes on and on until nobody can read it any more": c
