@@ -19,7 +19,8 @@ ROOT = Path(listener.__file__).parent
 
 #: A file imports from lower floors, or without cycles from its own. A name stands for a package's files as well.
 FLOORS: dict[int, str] = {
-    0: "errors at_once call forms settings service sections nodes node_reader observe probe process cpus _version",
+    0: "errors at_once call forms settings service sections nodes needs node_reader observe probe process cpus "
+    "_version",
     1: "bf16 tensors elements values predictions rows batches pool offload triton artifacts",
     2: "handler hooks apart loader",
     3: "graph decoupled",
@@ -38,6 +39,8 @@ APART = "triton.backends"
 PURE = (
     "call",
     "errors",
+    "nodes",
+    "needs",
     "bf16",
     "tensors",
     "elements",

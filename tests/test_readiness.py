@@ -13,7 +13,8 @@ import pytest
 from listener import readiness as module
 from listener.call import Call, Reply
 from listener.errors import HandlerFailed, Unavailable
-from listener.readiness import Readiness
+from listener.needs import Leaf, Need
+from listener.readiness import Readiness, WarmUp
 
 DOWN = ["Triton is not ready"]
 
@@ -51,7 +52,7 @@ class FakeModel:
         self.spec_fails: Exception | None = None
         self.reads = 0
 
-    async def lacks(self) -> str | None:
+    async def lacks(self, version: str = "") -> str | None:
         await asyncio.sleep(0)
         if isinstance(self.lack, Exception):
             raise self.lack
@@ -84,8 +85,10 @@ class Stack:
         self.server, self.index = FakeServer(), FakeIndex()
         self.models = {name: FakeModel() for name in models}
         self.routes = {name: FakeRoute() for name in routes}
-        warm_up = {name: (route, f"example of {name}") for name, route in self.routes.items()}
-        self.readiness = Readiness(self.server, self.index, self.models, warm_up, timeout)
+        needs: dict[str, Need] = {name: Leaf(name, name) for name in models}
+        needs |= {name: Leaf(name, models[0]) for name in routes}
+        warm_up = {name: WarmUp(route, f"example of {name}", models[0]) for name, route in self.routes.items()}
+        self.readiness = Readiness(self.server, self.index, self.models, needs, warm_up, timeout)
 
     @contextlib.asynccontextmanager
     async def watched(self) -> AsyncIterator[Stack]:

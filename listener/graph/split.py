@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from listener.call import Call, Reply
 from listener.graph.choosing import Source, source, word
-from listener.graph.grouping import by_key
+from listener.graph.grouping import by_keys
 from listener.graph.step import Node
 from listener.nodes import From
 
@@ -35,11 +35,16 @@ class Split:
         self._source: Source | None = None if sticky is None else source(sticky, name)
 
     async def __call__(self, call: Call) -> Reply:
-        if self._source is None:
-            return await self._nodes[self._drawn()](call)
+        node, call = await self.chosen(call)
+        return await node(call)
+
+    async def chosen(self, call: Call) -> tuple[Node, Call]:
+        """The node of all instances, or what sends each to its own."""
         drawn = self._drawn()
+        if self._source is None:
+            return self._nodes[drawn], call
         keys = [drawn if (key := word(value)) is None else self.arm(key) for value in await self._source(call)]
-        return await by_key(call, keys, self._nodes.__getitem__)
+        return by_keys(keys, self._nodes.__getitem__), call
 
     def arm(self, key: str) -> str:
         """The arm of a key: the same in every process and after every restart.

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from listener import decoupled
 from listener.call import Call, Json, Reply
+from listener.decoupled import Piece
 from listener.handler import Handler, check_reply
 from listener.hooks import blamed, together
 from listener.triton.paths import generate_path
@@ -42,8 +43,7 @@ class Step:
         self._generic = handler.models[handler.model] if type(handler) is Handler else None
 
     async def __call__(self, call: Call) -> Reply:
-        if self.version and not call.context.version:
-            call = call._replace(context=call.context._replace(version=self.version))
+        call = self._versioned(call)
         if self.is_decoupled:
             return await decoupled.collect(self._relay, call, self.handler.spec)
         if not self.handler.reads_views:
@@ -56,6 +56,11 @@ class Step:
             raise told from error
         return check_reply(self.name, call, reply)
 
+    def _versioned(self, call: Call) -> Call:
+        if not self.version or call.context.version:
+            return call
+        return call._replace(context=call.context._replace(version=self.version))
+
     @property
     def is_decoupled(self) -> bool:
         """There is no handler, and the model answers in any number of responses.
@@ -65,32 +70,36 @@ class Step:
         """
         return self._generic is not None and self._generic.spec.decoupled
 
-    def generate_request(self, call: Call, said: Mapping[str, Json] | None = None) -> tuple[str, bytes]:
+    def generate_request(self, call: Call, said: Mapping[str, Json]) -> tuple[str, bytes]:
         """Path and body of the request to Triton that streams the answer of a model, past any handler.
 
         Args:
-            call: with one instance.
-            said: the body as the generate extension has it, in place of the instance.
+            call: says the version.
+            said: the body as the generate extension has it.
 
         Raises:
-            BadRequest: there are several instances, or the model does not take this one.
+            BadRequest: it is nested too deeply.
         """
-        path = generate_path(self.model, call.context.version)
-        if said is not None:
-            return path, decoupled.passed_on(said)
-        return path, decoupled.generate_body(decoupled.only_one(call), 0, self.handler.spec)
+        return generate_path(self.model, self._versioned(call).context.version), decoupled.passed_on(said)
 
-    async def stream(self, call: Call) -> AsyncGenerator[Json, None]:
-        """What a handler's generator yields, as it does; else one object with the predictions.
+    def stream(self, call: Call) -> AsyncGenerator[Piece, None]:
+        """What a handler's generator yields, as it does; Triton's events of a decoupled model; else one object with the
+        predictions.
 
         Raises:
-            BadRequest: there is a generator, and several instances.
+            BadRequest: there are several instances for a generator or a decoupled model.
             ListenerError: as the handler has it.
         """
-        if not self.streams:
-            reply = await self(call)
-            yield {"predictions": reply.predictions}
-            return
+        call = self._versioned(call)
+        if self.streams:
+            # its time begins anew with each event, so that it has no deadline that it could know
+            return self._told(call._replace(context=call.context._replace(deadline=float("inf"))))
+        return decoupled.events(self._relay, call, self.handler.spec) if self.is_decoupled else self._whole(call)
+
+    async def _whole(self, call: Call) -> AsyncGenerator[Json, None]:
+        yield {"predictions": (await self(call)).predictions}
+
+    async def _told(self, call: Call) -> AsyncGenerator[Json, None]:
         events: Any = self.handler.predict(decoupled.only_one(call))
         try:
             async with aclosing(events):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from listener.call import Call, Reply
 from listener.errors import BadRequest, InstanceError
 from listener.graph.choosing import Source, source, word
-from listener.graph.grouping import by_key
+from listener.graph.grouping import by_keys
 from listener.graph.step import Node
 from listener.nodes import From
 
@@ -27,9 +27,14 @@ class Switch:
         self._source: Source = source(on, name)
 
     async def __call__(self, call: Call) -> Reply:
+        node, call = await self.chosen(call)
+        return await node(call)
+
+    async def chosen(self, call: Call) -> tuple[Node, Call]:
+        """The node of all instances, or what sends each to its own."""
         words = [word(value) for value in await self._source(call)]
         keys = [self._key(text, index) for index, text in enumerate(words)]
-        return await by_key(call, keys, self._node)
+        return by_keys(keys, self._node), call
 
     def _key(self, text: str | None, index: int) -> str | None:
         if text in self._cases:
