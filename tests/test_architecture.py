@@ -53,6 +53,7 @@ PURE = (
     "contract",
     "contract.answer",
     "contract.columnar",
+    "contract.composed",
     "contract.compression",
     "contract.events",
     "contract.instances",

@@ -1,8 +1,8 @@
 """Answers that come in pieces, through nodes of every kind.
 
 A node may have one of two more methods. `async def chosen(call) -> (node, call)` is of one that does nothing but choose
-another one; `def stream(call) -> AsyncGenerator[Piece]` is of one with pieces of its own. All others say a single piece,
-with the predictions.
+another one; `def stream(call) -> AsyncGenerator[Piece]` is of one with pieces of its own. All others say a single
+piece, with the predictions.
 """
 
 from __future__ import annotations
