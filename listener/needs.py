@@ -55,7 +55,7 @@ Lack: TypeAlias = Callable[[Leaf], str]
 def of_service(service: Service, models: Mapping[str, str]) -> dict[str, Need]:
     """What each route needs, by its name.
 
-    A step of `nodes` to which nothing refers is there for the `self.models` of handlers, and is needed as well.
+    A node to which nothing refers is there for the `self.models` of handlers, and is needed as well.
 
     Args:
         service: what is served.
@@ -63,8 +63,8 @@ def of_service(service: Service, models: Mapping[str, str]) -> dict[str, Need]:
     """
     leaves = {name: Leaf(name, models[name], step.version) for name, step in service.steps.items()}
     used = {each.name for graph in service.graphs.values() for each in within(graph.node) if isinstance(each, Ref)}
-    names = [*service.choices, *(name for name in service.parts if name not in used)]
-    return {name: of(Ref(name), service.graphs, leaves) for name in names}
+    named = [*service.choices, *(name for name in [*service.parts, *service.graphs] if name not in used)]
+    return {name: of(Ref(name), service.graphs, leaves) for name in named}
 
 
 def of(node: Node, graphs: Mapping[str, Named], leaves: Mapping[str, Leaf], version: str = "") -> Need:

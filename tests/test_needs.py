@@ -89,6 +89,6 @@ nodes:
 def test_a_node_that_nothing_refers_to_is_there_for_handlers(tmp_path: Path) -> None:
     needed = told(
         tmp_path,
-        "routes: {r: {shadow: {node: a, mirror: b}}}\nnodes: {b: {model: m}, c: {}, unused: {sequence: [d, e]}}",
+        "routes: {r: {shadow: {node: a, mirror: b}}}\nnodes: {b: {model: m}, c: {}, d: {model: m, timeout: 1}}",
     )
-    assert needed == {"r": A, "c": C}
+    assert needed == {"r": A, "c": C, "d": AllOf((Leaf("d.node", "m"),))}
