@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import requests
 
-from tests.integration.stack import Stack, running, wait_for
+from tests.integration.stack import Stack, command_line, running, wait_for
 
 pytestmark = pytest.mark.triton
 
@@ -71,15 +70,22 @@ def add(folder: Path, model: str, factor: int) -> None:
 
 @pytest.fixture
 def stack(tmp_path: Path) -> Iterator[Stack]:
-    """Without the model `large`; Triton looks for new ones each second."""
+    """Without the model `large`; Triton loads what it is told."""
     service = tmp_path / "service"
     add(service, "small", 2)
     (service / "listener.yaml").write_text(SERVICE)
     (service / "said_by_graph_routes.py").write_text(HANDLERS)
-    arguments = "--model-control-mode=poll --repository-poll-secs=1 --strict-readiness=false"
+    arguments = "--model-control-mode=explicit --load-model=small --strict-readiness=false"
     with running(tmp_path / "log", service=service, LISTENER_TRITON_ARGS=arguments, LISTENER_WORKERS="1") as made:
         made.until(200)
         yield made
+
+
+def tell(stack: Stack, model: str, what: str) -> None:
+    """Has Triton itself load or unload a model, which nobody can through the listener."""
+    port = command_line(stack.triton_pid()).partition("--http-port=")[2].split()[0]
+    url = f"http://127.0.0.1:{port}/v2/repository/models/{model}/{what}"
+    assert requests.post(url, json={}, timeout=60).status_code == 200
 
 
 def status(stack: Stack, name: str) -> bool:
@@ -99,17 +105,19 @@ def test_one_of_two_models_is_enough_and_the_other_one_may_come_and_go(stack: St
     assert [status(stack, name) for name in ("safe", "watched", "by_kind")] == [True, True, True]
 
     add(service, "large", 5)
+    tell(stack, "large", "load")
     wait_for((service / "warm").exists, 30, stack.output)
     wait_for(lambda: stack.predict([[3]]).json() == {"predictions": [[15.0]]}, 10, stack.output)
 
-    shutil.rmtree(service / "triton_repo/small")
-    missing(stack, "model 'small' is not in the repository")
+    assert stack.output().count('"ready"') == 1  # all the while
+    tell(stack, "small", "unload")
+    missing(stack, "model 'small' is not ready")
     assert [status(stack, name) for name in ("safe", "watched", "by_kind")] == [True, False, False]
 
-    shutil.rmtree(service / "triton_repo/large")
+    tell(stack, "large", "unload")
     missing(stack, "route 'safe': neither model 'large' nor model 'small' is ready")
     assert not status(stack, "safe")
-    add(service, "small", 2)
+    tell(stack, "small", "load")
     stack.until(200, 30)
 
 
