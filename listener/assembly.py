@@ -8,16 +8,14 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 
-from listener import loader
-from listener.call import Json
+from listener import loader, needs
 from listener.endpoints.serving import Serving
 from listener.graph.build import Builder
-from listener.graph.node import Node
 from listener.graph.router import Router
 from listener.graph.step import Step
 from listener.handler import Handler
 from listener.pool import Pool
-from listener.readiness import Readiness
+from listener.readiness import Readiness, WarmUp
 from listener.service import Route, Service
 from listener.settings import Settings
 from listener.triton.catalogue import Catalogue
@@ -71,8 +69,10 @@ async def build(settings: Settings, service: Service, stack: AsyncExitStack) -> 
     routes = {name: steps[name] for name in service.routes}
     chosen = {name: graphs[name] for name in service.choices if name in graphs}
     router = Router(routes, service.default, catalogue, relay, pool, chosen, service.alone)
-    readiness = Readiness(client, catalogue, models, _examples(steps, handlers), settings.timeout)
-    return Serving(router, readiness, catalogue, relay, partial(room, memory))
+    asked = {name: frozenset(loader.model_names(leaves[name], handler)) for name, handler in classes.items()}
+    needed = needs.of_service(service, {name: step.model for name, step in steps.items()}, asked)
+    readiness = Readiness(client, catalogue, models, needed, _warm_up(steps, asked), settings.timeout)
+    return Serving(router, readiness, catalogue, relay, partial(room, memory), steps, service.graphs)
 
 
 def _memory(settings: Settings) -> SharedMemory | None:
@@ -90,5 +90,6 @@ def _warn_of_near_misses(service: Service, classes: Mapping[str, type[Handler]])
         log.warning("%s", sentence)
 
 
-def _examples(steps: dict[str, Step], handlers: dict[str, Handler]) -> dict[str, tuple[Node, Json]]:
-    return {name: (steps[name], handler.example) for name, handler in handlers.items() if handler.example is not None}
+def _warm_up(steps: Mapping[str, Step], asked: Mapping[str, frozenset[str]]) -> dict[str, WarmUp]:
+    examples = {name: step.handler.example for name, step in steps.items()}
+    return {name: WarmUp(steps[name], given, asked[name]) for name, given in examples.items() if given is not None}

@@ -6,9 +6,9 @@ response is one as it comes. docs/reference/contract.md, "Streaming".
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import orjson
@@ -28,6 +28,16 @@ _MAX_DEPTH = 100
 _AT_ONCE = 8
 #: What `parameters` says to the listener, and not to the model.
 CHOICE = frozenset({"model", "version", "top_k"})
+
+
+class Raw(NamedTuple):
+    """Triton's own events, byte for byte, as they come: several at once, or a part of one."""
+
+    data: bytes
+
+
+#: Of an answer that comes in pieces: what one event says, or Triton's words.
+Piece: TypeAlias = Json | Raw
 
 
 def generate_body(call: Call, index: int, spec: ModelSpec) -> bytes:
@@ -104,6 +114,16 @@ async def _responses(relay: Relay, context: Context, spec: ModelSpec, body: byte
         async for piece in stream.pieces:
             found += [_outputs(event, spec) for event in events.feed(piece)]
     return found
+
+
+async def events(relay: Relay, call: Call, spec: ModelSpec) -> AsyncGenerator[Raw, None]:
+    """Triton's events for one instance; raises as `collect`, before the first one."""
+    body = generate_body(only_one(call), 0, spec)
+    async with relay.stream(generate_path(spec.name, call.context.version), body) as stream:
+        if stream.status != 200:
+            raise refusal(spec.name, stream.status, await stream.whole())
+        async for piece in stream.pieces:
+            yield Raw(piece)
 
 
 def _outputs(event: dict[str, Any], spec: ModelSpec) -> Json:

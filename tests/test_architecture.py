@@ -19,7 +19,7 @@ ROOT = Path(listener.__file__).parent
 
 #: A file imports from lower floors, or without cycles from its own. A name stands for a package's files as well.
 FLOORS: dict[int, str] = {
-    0: "errors at_once call forms settings service sections nodes node_reader compose observe probe process cpus "
+    0: "errors at_once call forms settings service sections nodes needs node_reader compose observe probe process cpus "
     "_version",
     1: "by_name bf16 tensors elements values predictions rows batches pool offload triton artifacts",
     2: "handler hooks apart shapes loader",
@@ -40,6 +40,8 @@ PURE = (
     "call",
     "errors",
     "by_name",
+    "nodes",
+    "needs",
     "bf16",
     "tensors",
     "elements",
@@ -53,6 +55,7 @@ PURE = (
     "contract",
     "contract.answer",
     "contract.columnar",
+    "contract.composed",
     "contract.compression",
     "contract.events",
     "contract.instances",

@@ -13,7 +13,8 @@ import pytest
 from listener import readiness as module
 from listener.call import Call, Reply
 from listener.errors import HandlerFailed, Unavailable
-from listener.readiness import Readiness
+from listener.needs import Leaf, Need, OneOf
+from listener.readiness import Readiness, WarmUp
 
 DOWN = ["Triton is not ready"]
 
@@ -51,7 +52,7 @@ class FakeModel:
         self.spec_fails: Exception | None = None
         self.reads = 0
 
-    async def lacks(self) -> str | None:
+    async def lacks(self, version: str = "") -> str | None:
         await asyncio.sleep(0)
         if isinstance(self.lack, Exception):
             raise self.lack
@@ -84,8 +85,12 @@ class Stack:
         self.server, self.index = FakeServer(), FakeIndex()
         self.models = {name: FakeModel() for name in models}
         self.routes = {name: FakeRoute() for name in routes}
-        warm_up = {name: (route, f"example of {name}") for name, route in self.routes.items()}
-        self.readiness = Readiness(self.server, self.index, self.models, warm_up, timeout)
+        needs: dict[str, Need] = {name: Leaf(name, name) for name in models}
+        needs |= {name: Leaf(name, models[0]) for name in routes}
+        warm_up = {
+            name: WarmUp(route, f"example of {name}", frozenset(models[:1])) for name, route in self.routes.items()
+        }
+        self.readiness = Readiness(self.server, self.index, self.models, needs, warm_up, timeout)
 
     @contextlib.asynccontextmanager
     async def watched(self) -> AsyncIterator[Stack]:
@@ -273,3 +278,120 @@ async def test_only_changes_are_logged(caplog: pytest.LogCaptureFixture) -> None
         "ready",
         "not ready: Triton is not ready",
     ]
+
+
+# What is not waited for
+
+
+class Alternatives(Stack):
+    """Route `r` takes `a`, or `b` in its place; `m` is a mirror. Each has an example."""
+
+    def __init__(self) -> None:
+        super().__init__("abm", "")
+        self.steps = {name: FakeRoute() for name in "abm"}
+        warm_up = {name: WarmUp(step, f"example of {name}", frozenset(name)) for name, step in self.steps.items()}
+        needs: dict[str, Need] = {"r": OneOf((Leaf("a", "a"), Leaf("b", "b")))}
+        self.readiness = Readiness(self.server, self.index, self.models, needs, warm_up, 30.0)
+
+    @property
+    def calls(self) -> dict[str, int]:
+        return {name: len(step.calls) for name, step in self.steps.items()}
+
+
+async def test_one_of_several_is_enough_and_a_mirror_is_not_waited_for(caplog: pytest.LogCaptureFixture) -> None:
+    stack = Alternatives()
+    stack.models["a"].lack = stack.models["m"].lack = "is not in the repository"
+    async with stack.watched():
+        assert await stack.look(3) == []
+        assert (stack.reads, stack.calls) == ({"a": 0, "b": 1, "m": 0}, {"a": 0, "b": 1, "m": 0})
+    notes = [record.getMessage() for record in caplog.records if "all the same" in record.getMessage()]
+    assert notes == [
+        "ready all the same: model 'a' is not in the repository; model 'm' is not in the repository",
+    ]
+
+
+async def test_what_comes_later_is_read_and_warmed_up() -> None:
+    stack = Alternatives()
+    stack.models["a"].lack = stack.models["m"].lack = "is not ready"
+    async with stack.watched():
+        assert await stack.look(2) == []
+        stack.models["a"].lack = stack.models["m"].lack = None
+        assert await stack.look(4) == []
+        assert (stack.reads, stack.calls) == ({"a": 1, "b": 1, "m": 1}, {"a": 1, "b": 1, "m": 1})
+        stack.models["a"].lack = "is not ready"
+        assert await stack.look(2) == []
+        stack.models["a"].lack = None
+        await stack.look(4)
+        assert (stack.reads["a"], stack.calls) == (2, {"a": 2, "b": 1, "m": 1})
+
+
+async def test_without_any_of_them_health_names_them_all() -> None:
+    stack = Alternatives()
+    stack.models["a"].lack = stack.models["b"].lack = "is not ready"
+    async with stack.watched():
+        said = ["route 'r': neither model 'a' nor model 'b' is ready"]
+        assert await stack.look(2) == said
+        assert stack.readiness.lacks("r") == said
+        assert stack.calls == {"a": 0, "b": 0, "m": 0}
+        stack.models["b"].lack = None
+        assert await stack.look(2) == []
+        assert stack.readiness.lacks("r") == []
+        stack.server.up = False
+        await stack.look()
+        assert stack.readiness.lacks("r") == DOWN
+
+
+async def test_an_alternative_that_cannot_be_warmed_up_leaves_the_other_one() -> None:
+    stack = Alternatives()
+    stack.steps["a"].fails = HandlerFailed("preprocess", "a")
+    async with stack.watched():
+        assert await stack.look(3) == []
+        assert stack.calls["b"] == 1
+        stack.models["b"].lack = "is not ready"
+        assert await stack.look(2) == ["route 'r': neither model 'a' nor model 'b' is ready"]
+        stack.steps["a"].fails = None
+        assert await stack.look(3) == []
+
+
+async def test_a_warm_up_that_nobody_waits_for_does_not_hold_up_the_watch(caplog: pytest.LogCaptureFixture) -> None:
+    stack = Alternatives()
+    hang = asyncio.Event()
+
+    async def hanging(call: Call) -> Reply:
+        await hang.wait()
+        raise RuntimeError("a bug")
+
+    stack.readiness._warm_up["m"] = WarmUp(hanging, 1, frozenset("m"))  # type: ignore[index]
+    async with stack.watched():
+        assert await stack.look(5) == []
+        stack.server.up = False
+        assert await stack.look() == DOWN
+        stack.server.up = True
+        assert await stack.look(3) == []
+        hang.set()
+        assert await stack.look(3) == []
+    assert "RuntimeError: a bug" in caplog.text
+
+
+async def test_a_spec_that_cannot_be_read_lacks_as_its_model_does() -> None:
+    stack = Alternatives()
+    stack.models["a"].spec_fails = Unavailable("cannot be read")
+    async with stack.watched():
+        assert await stack.look(3) == []
+        assert stack.calls["a"] == 0
+        stack.models["b"].lack = "is not ready"
+        assert await stack.look(2) != []
+
+
+async def test_a_version_is_asked_for_by_its_number() -> None:
+    class Versions(FakeModel):
+        async def lacks(self, version: str = "") -> str | None:
+            return None if version in ("", "1") else f"has no version {version} that is ready"
+
+    stack = Stack("a", "")
+    stack.models["a"] = Versions()
+    needs: dict[str, Need] = {"one": Leaf("a", "a", "1"), "two": Leaf("a", "a", "2")}
+    stack.readiness = Readiness(stack.server, stack.index, stack.models, needs, {}, 30.0)
+    async with stack.watched():
+        assert await stack.look() == ["model 'a' has no version 2 that is ready"]
+        assert (stack.readiness.lacks("one"), stack.readiness.lacks("two") != []) == ([], True)

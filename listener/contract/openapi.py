@@ -112,7 +112,7 @@ def document(title: str, version: str, routes: Routes, served: Sequence[Served])
         routes: from the environment.
         served: everything that can be chosen, names unlike one another.
     """
-    datatypes = {tensor.datatype for one in served if one.spec for tensor in one.spec.inputs}
+    datatypes = {datatype for one in served for datatype in one.datatypes}
     components = Components(Error=_ERROR, Health=_HEALTH, **elements(datatypes))
     things = _Things(served, components, routes.default)
     paths: dict[str, Part] = {}
@@ -140,8 +140,13 @@ class _Things:
         self.served = [(one, Forms(one, components, one.name == default)) for one in served]
         self.models: dict[str, tuple[tuple[str, ...], ModelForms]] = {}
         for one in served:
-            if one.model not in self.models:
+            if one.model and one.model not in self.models:
                 self.models[one.model] = one.versions, ModelForms(one.model, one.spec, components)
+
+    def model(self, served: Served) -> Iterator[ModelForms]:
+        """The model behind one thing, if it is one."""
+        if served.model:
+            yield self.models[served.model][1]
 
     def listed(self) -> Part:
         """Where to find the schemas of one instance, of the parameters and of one prediction."""
@@ -163,11 +168,13 @@ def _operations(routes: Routes, things: _Things) -> Iterator[Operation]:
     names = {200: _response("Their names.", JSON, _NAMES)}
     yield "/v1/models", "get", _operation("What can be chosen", names, (500, 503))
     for served, forms in things.served:
-        model = things.models[served.model][1]
         path = f"/v1/models/{_segment(served.name)}"
         for place in _places(path, served.versions):
-            requests = [*forms.requests_by_path(version=place != path), *model.requests()]
-            yield from _one_served(place, served, requests, [*forms.answers(), *model.answers()])
+            requests, answers = list(forms.requests_by_path(version=place != path)), list(forms.answers())
+            for model in things.model(served):
+                requests += model.requests()
+                answers += model.answers()
+            yield from _one_served(place, served, requests, answers)
     yield from _server()
     for name, (versions, models) in things.models.items():
         for place in _places(f"/v2/models/{_segment(name)}", versions):
@@ -187,8 +194,9 @@ def _predict_route(routes: Routes, things: _Things) -> Part:
         answers += forms.answers()
         if served.name == routes.default:
             media = served.media
-            requests += things.models[served.model][1].requests()
-            answers += things.models[served.model][1].answers()
+            for model in things.model(served):
+                requests += model.requests()
+                answers += model.answers()
     return _prediction("Predictions of what parameters.model names, or of the default", requests, answers, media)
 
 

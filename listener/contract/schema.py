@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -116,13 +116,16 @@ def column_outputs(spec: ModelSpec) -> Schema:
 
 
 def parameters(
-    model: str = "", versions: Sequence[str] | None = (), classes: bool | None = None, required: bool = False
+    model: str = "",
+    versions: Sequence[str] | Literal[False] | None = (),
+    classes: bool | None = None,
+    required: bool = False,
 ) -> Schema:
     """The parameters of a request; `null` is as good as none.
 
     Args:
         model: what `model` has to say; "" = it does not count.
-        versions: those that `version` may say, empty for any number; None = it does not count.
+        versions: those that `version` may say, empty for any number; False = none; None = it does not count.
         classes: whether `top_k` can be asked for; None = that is the handler's business.
         required: whether `model` has to be there.
     """
@@ -135,7 +138,9 @@ def parameters(
             "enum": names,
             "description": "Which one answers.",
         }
-    if versions is not None:
+    if versions is False:
+        known["version"] = {"nullable": True, "enum": [None], "description": "There are no versions of several steps."}
+    elif versions is not None:
         said = "Which version answers; the newest, or as its configuration says, if missing."
         known["version"] = {"description": said, **_version(versions)}
     if classes:

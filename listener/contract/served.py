@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, Literal
 
 from listener.contract import media
 from listener.contract import oip_schema as oip
@@ -25,11 +26,14 @@ class Served:
 
     Attributes:
         name: by which it is chosen, in `parameters.model` and below /v1.
-        model: Triton's name of the model behind it, below /v2.
+        model: Triton's name of the model behind it, below /v2; "" = there are several, and no versions.
         spec: that model's tensors; None = not known yet.
         instance_schema: of one instance, `{}` for anything; None = the model's inputs as they are.
         prediction_schema: of one prediction, `{}` for anything; None = the model's outputs as they are.
         versions: of the model, as far as they are known.
+        example: an instance, as callers send it; None = there is none, or it is too large to be shown.
+        example_size: bytes of its JSON; 0 = there is none.
+        datatypes_of_steps: of the inputs of models that its schemas are made of.
     """
 
     name: str
@@ -38,24 +42,64 @@ class Served:
     instance_schema: Schema | None = None
     prediction_schema: Schema | None = None
     versions: tuple[str, ...] = ()
+    example: Any = None
+    example_size: int = 0
+    datatypes_of_steps: frozenset[str] = frozenset()
+
+    @property
+    def told_instance(self) -> Schema | None:
+        """The schema of one instance without the example; None = nothing is known of it."""
+        if self.instance_schema is None and self.spec is not None:
+            return schemas.instance(self.spec)
+        return self.instance_schema or None
+
+    @property
+    def told_prediction(self) -> Schema | None:
+        """The schema of one prediction; None = nothing is known of it."""
+        if self.prediction_schema is None and self.spec is not None:
+            return schemas.prediction(self.spec)
+        return self.prediction_schema or None
 
     @property
     def instance(self) -> Schema:
         """The schema of one instance."""
-        if self.instance_schema is None and self.spec is not None:
-            return schemas.instance(self.spec)
-        return self.instance_schema or _untold(self.name, "instances", "instance_schema")
+        told = self.told_instance or self._untold("instances", "instance_schema")
+        if not self.example_size or "example" in told:
+            return told
+        if self.example is not None:
+            return {**told, "example": self.example}
+        left_out = f"The example is left out, as it has {self.example_size} bytes."
+        return {**told, "description": f"{told['description']} {left_out}" if "description" in told else left_out}
 
     @property
     def prediction(self) -> Schema:
         """The schema of one prediction."""
-        if self.prediction_schema is None and self.spec is not None:
-            return schemas.prediction(self.spec)
-        return self.prediction_schema or _untold(self.name, "predictions", "prediction_schema")
+        return self.told_prediction or self._untold("predictions", "prediction_schema")
+
+    def _untold(self, what: str, attribute: str) -> Schema:
+        """The schema of anything, which says why it is no better."""
+        who = "Its handler" if self.model else "The handlers of its steps"
+        return {
+            "description": f"Anything: nothing is known of the {what} of {self.name}. {who} may tell by {attribute}."
+        }
+
+    @property
+    def datatypes(self) -> frozenset[str]:
+        """Those that the schemas refer to."""
+        return self.datatypes_of_steps.union(tensor.datatype for tensor in (self.spec.inputs if self.spec else ()))
 
     def parameters(self, default: bool) -> Schema:
         """The schema of the parameters of a request that chooses this one by them, or gets it by default."""
-        return schemas.parameters(self.name, self.versions, self.classes, required=not default)
+        return schemas.parameters(self.name, self._asked_versions, self.classes, required=not default)
+
+    @property
+    def by_path(self) -> Schema:
+        """The schema of the parameters of a request whose path names this one."""
+        return schemas.parameters("", self._asked_versions, self.classes)
+
+    @property
+    def _asked_versions(self) -> tuple[str, ...] | Literal[False]:
+        return self.versions if self.model else False
 
     @property
     def classes(self) -> bool | None:
@@ -78,11 +122,6 @@ class Served:
     def columnar(self) -> ModelSpec | None:
         """The tensors of a request in columns, where instances and predictions are tensors as they are."""
         return self.spec if self.instance_schema is None and self.prediction_schema is None else None
-
-
-def _untold(name: str, what: str, attribute: str) -> Schema:
-    """The schema of anything, which says why it is no better."""
-    return {"description": f"Anything: nothing is known of the {what} of {name}. Its handler may tell by {attribute}."}
 
 
 class Components:
@@ -121,7 +160,7 @@ class Forms:
         self.prediction = components.add(f"{name}.prediction", served.prediction)
         self.parameters = components.add(f"{name}.parameters", served.parameters(default))
         self._of_path = [
-            components.add(f"{name}.parameters.by_path", schemas.parameters("", served.versions, served.classes)),
+            components.add(f"{name}.parameters.by_path", served.by_path),
             components.add(f"{name}.parameters.by_version", schemas.parameters("", None, served.classes)),
         ]
         self._columns: Schema | None = None

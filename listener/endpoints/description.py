@@ -59,7 +59,13 @@ class Description:
 
 
 async def _all_served(serving: Serving) -> list[Served]:
-    return [await _served(serving, name) for name in serving.router.names()]
+    from listener.contract import composed  # as above
+
+    steps = {name: _told(name, step, ()) for name, step in serving.steps.items()}
+    return [
+        composed.served(name, serving.graphs, steps) if name in serving.router.graphs else await _served(serving, name)
+        for name in serving.router.names()
+    ]
 
 
 async def _served(serving: Serving, name: str) -> Served:
@@ -70,9 +76,14 @@ async def _served(serving: Serving, name: str) -> Served:
         step = await serving.router.step(name, Context())
     except ListenerError:
         return described.served(name, Handler, name)
-    if not step.model:
-        return described.served(name, type(step.handler), name)
-    return described.served(name, type(step.handler), step.model, _spec(step), await _versions(serving, step.model))
+    return _told(name, step, await _versions(serving, step.model))
+
+
+def _told(name: str, step: Step, versions: tuple[str, ...]) -> Served:
+    from listener.contract import described  # as above
+
+    spec = _spec(step) if step.model else None
+    return described.served(name, type(step.handler), step.model or name, spec, versions, step.handler)
 
 
 def _spec(step: Step) -> ModelSpec | None:

@@ -78,7 +78,7 @@ class Predict:
         serving = self._loaded()
         request = oip.request(body, context.headers)
         call = Call((), context._replace(parameters=oip.parameters(request)))
-        step, call = await serving.router.choose(call)
+        step, call = await serving.router.choose_step(call)
         return await infer(serving, step.past_handler(), call.context.version, request, context.headers)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
@@ -13,9 +13,11 @@ from listener.call import Body
 from listener.contract.answer import Answer
 from listener.contract.compression import Unpacker
 from listener.errors import DeadlineExceeded
+from listener.nodes import Named
 
 if TYPE_CHECKING:
     from listener.graph.router import Router
+    from listener.graph.step import Step
     from listener.readiness import Readiness
     from listener.triton.catalogue import Catalogue
     from listener.triton.relay import Relay
@@ -39,6 +41,8 @@ class Serving:
         catalogue: the models that Triton has.
         relay: to Triton's own answers.
         lease: room for a body of so many bytes in memory shared with Triton; None: it goes elsewhere.
+        steps: every one of them, those that requests cannot choose as well, by name.
+        graphs: what listener.yaml says of routes and nodes of several steps, by name.
     """
 
     router: Router
@@ -46,6 +50,8 @@ class Serving:
     catalogue: Catalogue
     relay: Relay
     lease: Callable[[int], Lease | None]
+    steps: Mapping[str, Step]
+    graphs: Mapping[str, Named]
 
 
 #: Gives the loaded service; raises Unavailable until there is one.

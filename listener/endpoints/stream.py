@@ -26,7 +26,7 @@ from listener.gate import Gate, Permit
 from listener.middleware import REQUEST_ID, REQUEST_ID_HEADER, refusal
 
 if TYPE_CHECKING:
-    from listener.graph.step import Step
+    from listener.graph.node import Node
     from listener.triton.relay import Relay
 
 #: Reads the request and gives what makes the pieces, while a permit is held.
@@ -133,13 +133,11 @@ class PredictStream:
         form = media.wanted(headers).form
         body = await body_of(request)
         said = generate_form(body) if form is Form.JSON else None
-        call = _call(body, form, context) if said is None else _empty(said, context)
-        step, call = await serving.router.choose(call)
-        if said is None and not step.is_decoupled:
-            # the time of a generator begins anew with each event, so that it has no deadline that it could know
-            deadline = call.context.deadline if step.streams else permit.deadline
-            return _said(step, call._replace(context=call.context._replace(deadline=deadline)))
-        return from_triton(serving.relay, *step.generate_request(call, said))
+        if said is not None:
+            step, call = await serving.router.choose_step(_empty(said, context))
+            return from_triton(serving.relay, *step.generate_request(call, said))
+        node, call = await serving.router.choose(_call(body, form, context))
+        return _said(node, call._replace(context=call.context._replace(deadline=permit.deadline)))
 
 
 def generate_form(body: bytes) -> dict[str, Json] | None:
@@ -161,13 +159,20 @@ def _call(body: bytes, form: Form, context: Context) -> Call:
     return call
 
 
-async def _said(step: Step, call: Call) -> AsyncGenerator[bytes, None]:
-    """A handler's events."""
-    async with aclosing(step.stream(call)) as said:
-        async for value in said:
-            try:
-                made = events.event(value)
-            except TypeError as error:
-                raise HandlerFailed("predict", step.name, f"an event cannot be said in JSON: {error}") from error
-            yield made
+async def _said(node: Node, call: Call) -> AsyncGenerator[bytes, None]:
+    """A node's events."""
+    from listener.decoupled import Raw  # these need numpy, which is there once the service is loaded
+    from listener.graph.streaming import stream
+
+    async with aclosing(stream(node, call)) as pieces:
+        async for piece in pieces:
+            yield piece.data if type(piece) is Raw else _event(piece, node)
             await asyncio.sleep(0)  # a generator that never waits must not hold up everybody else
+
+
+def _event(value: Json, node: Node) -> bytes:
+    try:
+        return events.event(value)
+    except TypeError as error:
+        why = f"an event cannot be said in JSON: {error}"
+        raise HandlerFailed("predict", getattr(node, "name", None), why) from error  # a step has a name

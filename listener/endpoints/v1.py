@@ -41,10 +41,18 @@ class V1:
         return response(Answer(orjson.dumps({"models": self._loaded().router.names()})))
 
     async def status(self, request: web.Request) -> web.StreamResponse:
-        """Of a route's model, or of a model: as both protocols have it, in one object."""
+        """Of a route's model, or of a model: as both protocols have it, in one object.
+
+        A route of several steps has no versions, and is ready as health says it.
+        """
         chosen = chosen_by_path(request)
         context = Context(model=chosen.model, version=chosen.version)
         serving = self._loaded()
+        if context.model in serving.router.graphs:
+            if context.version:
+                raise UnknownModel(f"route {context.model!r} has several steps, and no versions")
+            ready = not serving.readiness.lacks(context.model)
+            return response(Answer(orjson.dumps({"name": context.model, "ready": ready, "model_version_status": []})))
         step = await serving.router.step(context.model, context)
         if not step.model:  # its handler calls others, which health waits for
             said = {"name": context.model, "ready": serving.readiness.ready, "model_version_status": []}

@@ -117,6 +117,11 @@ class _Versioned:
         self._node, self._version, self._versions = node, version, versions
 
     async def __call__(self, call: Call) -> Reply:
+        node, call = await self.chosen(call)
+        return await node(call)
+
+    async def chosen(self, call: Call) -> tuple[Node, Call]:
+        """The step, and the call with the version; raises Unavailable where the model does not have it."""
         if isinstance(self._node, Step) and not await self._versions.has_version(self._node.model, self._version):
             raise Unavailable(f"model {self._node.model!r} has no version {self._version}")
-        return await self._node(call._replace(context=call.context._replace(version=self._version)))
+        return self._node, call._replace(context=call.context._replace(version=self._version))

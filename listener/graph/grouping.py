@@ -15,6 +15,11 @@ from listener.graph.node import Node
 K = TypeVar("K", bound=Hashable)
 
 
+def by_keys(keys: Sequence[K], node: Callable[[K], Node]) -> Node:
+    """The node of the only key, or one that sends the instances of each key to that key's (`by_key`)."""
+    return node(keys[0]) if len(set(keys)) == 1 else partial(by_key, keys=keys, node=node)
+
+
 async def by_key(call: Call, keys: Sequence[K], node: Callable[[K], Node]) -> Reply:
     """Sends the instances of each key together to that key's node, all nodes at once, and joins what they say.
 

@@ -5,13 +5,19 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from listener.call import Call, Reply
+from listener.decoupled import Piece
 from listener.errors import DeadlineExceeded, Unavailable
 from listener.graph.node import Node
+from listener.graph.streaming import stream
 
 #: Seconds before the second attempt; each further one waits twice as long, less up to a half by chance.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 1.0
+#: In the place of a piece, after the last one.
+_END = object()
 
 
 class Limits:
@@ -43,8 +49,37 @@ class Limits:
             try:
                 return await self._node(call)
             except Unavailable:
-                pause = min(_FIRST_PAUSE * 2**attempt, _LONGEST_PAUSE) * random.uniform(0.5, 1)
-                if pause > call.context.remaining():
+                if not await _paused(attempt, call):
                     raise
-                await asyncio.sleep(pause)
         return await self._node(call)
+
+    async def stream(self, call: Call) -> AsyncGenerator[Piece, None]:
+        """As pieces: the time is until the first one, then between two; after the first one nothing is tried again."""
+        clock = asyncio.get_running_loop().time
+        until = None if self._timeout is None else clock() + self._timeout
+        for attempt in range(self._retry + 1):
+            begun = False
+            try:
+                async with aclosing(stream(self._node, call)) as pieces:
+                    while True:
+                        async with asyncio.timeout_at(until):
+                            piece = await anext(pieces, _END)
+                        if piece is _END:
+                            return
+                        begun = True
+                        yield piece
+                        until = None if self._timeout is None else clock() + self._timeout
+            except Unavailable:
+                if begun or attempt == self._retry or not await _paused(attempt, call):
+                    raise
+            except TimeoutError:
+                raise DeadlineExceeded(f"{self._name!r} took longer than its {self._timeout:g} s") from None
+
+
+async def _paused(attempt: int, call: Call) -> bool:
+    """Waits before the next attempt; False = the request has no time left for that."""
+    pause = min(_FIRST_PAUSE * 2**attempt, _LONGEST_PAUSE) * random.uniform(0.5, 1)
+    if pause > call.context.remaining():
+        return False
+    await asyncio.sleep(pause)
+    return True

@@ -66,17 +66,11 @@ class Router:
         return self._usual(call)  # as most requests have it
 
     async def _chosen(self, call: Call) -> Reply:
-        name = _asked_for(call.context) or self._default()
-        call = self._told(name, call)
-        if graph := self.graphs.get(name):
-            if _version(call.context):
-                raise _unknown(call.context, "version", f"route {name!r} has several steps, and no versions")
-            return await graph(call)
-        step, call = await self._versioned(name, call)
-        return await step(call)
+        node, call = await self.choose(call)
+        return await node(call)
 
-    async def choose(self, call: Call) -> tuple[Step, Call]:
-        """The step for a call, and the call as it shall get it: with the version, if one was asked for.
+    async def choose(self, call: Call) -> tuple[Node, Call]:
+        """The node for a call, and the call as it shall get it: with the version, if one was asked for.
 
         Raises:
             BadRequest: the parameters name no route, model or version.
@@ -84,13 +78,31 @@ class Router:
             Unavailable: the model is there and not ready.
         """
         name = _asked_for(call.context) or self._default()
-        return await self._versioned(name, self._told(name, call))
+        call = self._told(name, call)
+        if graph := self.graphs.get(name):
+            if _version(call.context):
+                raise _unknown(call.context, "version", f"route {name!r} has several steps, and no versions")
+            return graph, call
+        return await self._versioned(name, call)
 
     def _told(self, name: str, call: Call) -> Call:
         """The call with what listener.yaml says of a route. Columns have no place for an instance's error."""
         if name not in self._alone or type(call.instances) is Columns:
             return call
         return call._replace(alone=True)
+
+    async def choose_step(self, call: Call) -> tuple[Step, Call]:
+        """As `choose`, for what Triton answers by itself, to which one model belongs.
+
+        Raises:
+            BadRequest: likewise, or the route has several steps.
+        """
+        name = _asked_for(call.context) or self._default()
+        if name in self.graphs:
+            raise BadRequest(
+                f"route {name!r} has several steps, so a request to it has instances, or inputs by columns"
+            )
+        return await self._versioned(name, call)
 
     async def _versioned(self, name: str, call: Call) -> tuple[Step, Call]:
         context = call.context
@@ -104,11 +116,9 @@ class Router:
         return step, call if version == context.version else call._replace(context=context._replace(version=version))
 
     async def step(self, name: str, context: Context) -> Step:
-        """The step of a route, or of a model that has none; raises as `choose` does."""
+        """The step of a route that has one, or of a model without a route; raises as `choose` does."""
         if found := self.steps.get(name):
             return found
-        if name in self.graphs:
-            raise _unknown(context, "model", f"route {name[:100]!r} has several steps; it takes instances, at once")
         model = await self._models.find(name)
         if model is None:
             known = ", ".join(map(repr, self.names())) or "none"

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from listener.call import Call, Reply
 from listener.graph.choosing import Source, read, source, word
-from listener.graph.grouping import by_key
+from listener.graph.grouping import by_keys
 from listener.graph.node import Node
 from listener.nodes import From
 
@@ -36,11 +36,16 @@ class Split:
         self._source: Source | None = None if sticky is None else source(sticky)
 
     async def __call__(self, call: Call) -> Reply:
+        node, call = await self.chosen(call)
+        return await node(call)
+
+    async def chosen(self, call: Call) -> tuple[Node, Call]:
+        """The node of all instances, or what sends each to its own."""
         if self._sticky is None or self._source is None:
-            return await self._nodes[self._drawn()](call)
+            return self._nodes[self._drawn()], call
         drawn = self._drawn()
         keys = [drawn if (key := word(value)) is None else self.arm(key) for value in await self._source(call)]
-        return await by_key(read(call, self._sticky), keys, self._nodes.__getitem__)
+        return by_keys(keys, self._nodes.__getitem__), read(call, self._sticky)
 
     def arm(self, key: str) -> str:
         """The arm of a key: the same in every process and after every restart.

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from listener import decoupled
 from listener.call import Call, Failed, Json, Reply
+from listener.decoupled import Piece
 from listener.errors import BadRequest, InstanceError, Unavailable
 from listener.graph.grouping import one_by_one
 from listener.handler import Handler, check_reply
@@ -55,10 +56,13 @@ class Step:
         return one_by_one(call, self._asked) if call.alone else self._asked(call)
 
     async def _fixed(self, call: Call) -> Reply:
-        """Asks the version that listener.yaml names; raises Unavailable if there is none."""
+        return await self(await self._at_version(call))
+
+    async def _at_version(self, call: Call) -> Call:
+        """The call for the version that listener.yaml names; raises Unavailable if there is none."""
         if self._versions and not await self._versions.has_version(self.model, self.version):
             raise Unavailable(f"model {self.model!r} has no version {self.version}")
-        return await self(call._replace(context=call.context._replace(version=self.version)))
+        return call._replace(context=call.context._replace(version=self.version))
 
     async def _asked(self, call: Call) -> Reply:
         if self.is_decoupled:
@@ -71,7 +75,7 @@ class Step:
         except BaseException as error:
             blame(error, self.name, "predict", call.context)
         checked = check_reply(self.name, call, reply)
-        return checked if usual else _told(checked, call.alone)
+        return checked if usual else _settled(checked, call.alone)
 
     @property
     def is_decoupled(self) -> bool:
@@ -92,32 +96,42 @@ class Step:
             raise BadRequest(f"route {self.name!r} has no model of its own; it takes instances")
         return self.model
 
-    def generate_request(self, call: Call, said: Mapping[str, Json] | None = None) -> tuple[str, bytes]:
+    def generate_request(self, call: Call, said: Mapping[str, Json]) -> tuple[str, bytes]:
         """Path and body of the request to Triton that streams the answer of a model, past any handler.
 
         Args:
-            call: with one instance.
-            said: the body as the generate extension has it, in place of the instance.
+            call: says the version.
+            said: the body as the generate extension has it.
 
         Raises:
-            BadRequest: there are several instances, or the model does not take this one.
+            BadRequest: it is nested too deeply.
         """
-        path = generate_path(self.past_handler(), call.context.version or self.version)
-        if said is not None:
-            return path, decoupled.passed_on(said)
-        return path, decoupled.generate_body(decoupled.only_one(call), 0, self.handler.spec)
+        return generate_path(self.past_handler(), call.context.version or self.version), decoupled.passed_on(said)
 
-    async def stream(self, call: Call) -> AsyncGenerator[Json, None]:
-        """What a handler's generator yields, as it does; else one object with the predictions.
+    def stream(self, call: Call) -> AsyncGenerator[Piece, None]:
+        """What a handler's generator yields, as it does; Triton's events of a decoupled model; else one object with the
+        predictions.
 
         Raises:
-            BadRequest: there is a generator, and several instances.
+            BadRequest: there are several instances for a generator or a decoupled model.
             ListenerError: as the handler has it.
         """
-        if not self.streams:
-            reply = await self(call)
-            yield {"predictions": reply.predictions}
-            return
+        if self.version and not call.context.version:
+            return self._fixed_stream(call)
+        if self.streams:
+            # its time begins anew with each event, so that it has no deadline that it could know
+            return self._told(call._replace(context=call.context._replace(deadline=float("inf"))))
+        return decoupled.events(self._relay, call, self.handler.spec) if self.is_decoupled else self._whole(call)
+
+    async def _fixed_stream(self, call: Call) -> AsyncGenerator[Piece, None]:
+        async with aclosing(self.stream(await self._at_version(call))) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def _whole(self, call: Call) -> AsyncGenerator[Json, None]:
+        yield {"predictions": (await self(call)).predictions}
+
+    async def _told(self, call: Call) -> AsyncGenerator[Json, None]:
         events: Any = self.handler.predict(decoupled.only_one(call))
         try:
             async with aclosing(events):
@@ -139,7 +153,7 @@ class Step:
         return Reply(list(await together([one(index) for index in range(len(call.instances))])))
 
 
-def _told(reply: Reply, alone: bool) -> Reply:
+def _settled(reply: Reply, alone: bool) -> Reply:
     """The same where a handler gave an `InstanceError` for a prediction, which is as good as raising it."""
     if not isinstance(reply.predictions, list):
         return reply

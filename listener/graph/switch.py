@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 from listener.call import Call, Reply
 from listener.errors import BadRequest, InstanceError, InstancesFailed
 from listener.graph.choosing import Source, read, word
-from listener.graph.grouping import by_key, one_by_one
+from listener.graph.grouping import by_keys, one_by_one
 from listener.graph.node import Node
 from listener.nodes import From, named
 
@@ -29,10 +29,16 @@ class Switch:
         return one_by_one(call, self._sent) if call.alone else self._sent(call)
 
     async def _sent(self, call: Call) -> Reply:
+        node, call = await self.chosen(call)
+        return await node(call)
+
+    async def chosen(self, call: Call) -> tuple[Node, Call]:
+        """The node of all instances, or what sends each to its own."""
         words = [word(value) for value in await self._source(call)]
         if self._otherwise is None:
             self._refuse_others(words, call.alone)
-        return await by_key(read(call, self._on), [text if text in self._cases else None for text in words], self._node)
+        keys = [text if text in self._cases else None for text in words]
+        return by_keys(keys, self._node), read(call, self._on)
 
     def _refuse_others(self, words: Sequence[str | None], alone: bool) -> None:
         """Raises where a value has no case: what instances that are at fault raise, or BadRequest."""

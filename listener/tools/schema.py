@@ -16,11 +16,13 @@ import orjson
 import yaml
 
 from listener import loader
-from listener.contract import described, openapi
+from listener.contract import composed, described, openapi
 from listener.contract import schema as schemas
 from listener.contract.schema import Schema
+from listener.contract.served import Served
 from listener.errors import ConfigError, one_line
 from listener.handler import Handler
+from listener.nodes import Ref, within
 from listener.service import Route, Service
 from listener.tensors import ModelSpec
 from listener.tools import ask, checks, handler_checks, repository
@@ -62,19 +64,35 @@ def of_service(found: Service, name: str | None) -> Schemata:
         if not default:
             raise ConfigError(_choose(repository.names(found.repository), place))
         name = default
-    route = found.routes.get(name, Route(name))
-    handler = _handler(found, route)
-    model = loader.model_name(route, handler)
-    told = described.served(name, handler, name if model is None else model)
-    if model is not None and (told.instance_schema is None or told.prediction_schema is None):
-        models = repository.names(found.repository)
-        if model not in models:
-            where = f"{found.file}:{route.line}: routes.{name}.model" if route.line else place
-            raise ConfigError(_unknown(model, models if route.line else [*found.routes, *models], where))
-        told = described.served(name, handler, model, _spec(found.repository / model))
-    named = schemas.elements({tensor.datatype for tensor in told.spec.inputs} if told.spec else ())
+    if name in found.graphs and name in found.choices:
+        steps = {step: _step(found, route, place) for step, route in found.steps.items() if step in _used(found, name)}
+        told = composed.served(name, found.graphs, steps)
+    else:
+        told = _step(found, found.routes.get(name, Route(name)), place)
+    named = schemas.elements(told.datatypes)
     parts = (told.instance, told.parameters(name == default), told.prediction)
     return Schemata(name, *(schemas.resolved(schema, named) for schema in parts))
+
+
+def _used(found: Service, name: str) -> set[str]:
+    """The names of everything that stands within a route of several steps."""
+    refs = {each.name for each in within(found.graphs[name].node) if isinstance(each, Ref)}
+    return refs.union(*(_used(found, each) for each in refs if each in found.graphs))
+
+
+def _step(found: Service, route: Route, place: str) -> Served:
+    name, handler = route.name, _handler(found, route)
+    model = loader.model_name(route, handler)
+    told = described.served(name, handler, name if model is None else model)
+    if model is None:
+        return told
+    if told.instance_schema is not None and told.prediction_schema is not None:
+        return told
+    models = repository.names(found.repository)
+    if model not in models:
+        where = f"{found.file}:{route.line}: routes.{name}.model" if route.line else place
+        raise ConfigError(_unknown(model, models if route.line else [*found.choices, *models], where))
+    return described.served(name, handler, model, _spec(found.repository / model))
 
 
 def _only_model(found: Service) -> str:

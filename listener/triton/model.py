@@ -100,15 +100,17 @@ class Model:
             found.know(self.spec)
         return found
 
-    async def lacks(self) -> str | None:
-        """Why the model cannot be called, as the rest of a sentence; None if it can. Never raises."""
-        if await self._client.model_ready(self.name):
+    async def lacks(self, version: str = "") -> str | None:
+        """Why the model, or a version, cannot be called, as the rest of a sentence; None if it can. Never raises."""
+        if await self._client.model_ready(self.name, version):
             return None
         try:
             known = self.name in await self._client.index()
         except Unavailable:
             known = True
-        return "is not ready" if known else "is not in the repository"
+        if not known:
+            return "is not in the repository"
+        return f"has no version {version} that is ready" if version else "is not ready"
 
     async def read_spec(self) -> None:
         """Reads the configuration anew, as after a restart of Triton.

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -21,19 +21,13 @@ from listener.errors import (
     TritonFailed,
     Unavailable,
 )
-from listener.graph.cascade import Cascade, score_at
-from listener.graph.choosing import asked, source
-from listener.graph.ensemble import MERGES, Ensemble
 from listener.graph.fallback import Fallback
 from listener.graph.limits import Limits
-from listener.graph.node import Node
 from listener.graph.sequence import Sequence_, passed
 from listener.graph.shadow import Counts, Shadow
 from listener.graph.split import Split
-from listener.graph.switch import Switch
-from listener.hooks import Hook
 from listener.nodes import From
-from listener.pool import Pool
+from tests.graph.made import cascade, ensemble, switch
 
 
 class Place:
@@ -56,22 +50,6 @@ def saying(*predictions: Json) -> Callable[[Call], Any]:
         return Reply(list(predictions))
 
     return node
-
-
-POOL = Pool(1)
-
-
-def switch(on: From, cases: Mapping[str, Node], otherwise: Node | None) -> Switch:
-    given = asked(Hook("s", "function", on.what), POOL) if callable(on.what) else source(on)
-    return Switch(on, given, cases, otherwise)
-
-
-def cascade(nodes: Sequence[Node], below: float, score: Any = "") -> Cascade:
-    return Cascade("c", nodes, below, Hook("c", "score", score if callable(score) else score_at(score)), POOL)
-
-
-def ensemble(members: Mapping[str, Node], merge: Any = "object", optional: Collection[str] = ()) -> Ensemble:
-    return Ensemble(members, Hook("e", "merge", merge if callable(merge) else MERGES[merge]), POOL, optional)
 
 
 async def ask(node: Any, *instances: Json, **said: Any) -> Json:

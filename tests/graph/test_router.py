@@ -176,7 +176,7 @@ async def test_an_unknown_version_is_refused_and_the_known_ones_are_named() -> N
 
 async def test_the_only_name_is_the_default() -> None:
     assert (await router(default="", routes="a")(Call([1]))).predictions == ["a"]
-    found, _ = await router(default="", routes="", m=("1",)).choose(Call([1]))
+    found, _ = await router(default="", routes="", m=("1",)).choose_step(Call([1]))
     assert (found.name, found.model) == ("m", "m")
 
 
@@ -192,7 +192,7 @@ async def test_a_repository_without_models_serves_none() -> None:
 
 async def test_a_model_that_no_route_names_is_served_without_a_handler() -> None:
     routes = router(m=("1",))
-    found, _ = await routes.choose(asking(model="m"))
+    found, _ = await routes.choose_step(asking(model="m"))
     assert type(found.handler) is Handler
     assert routes.names() == ["a", "b", "m"]
 
@@ -404,11 +404,11 @@ def test_a_decoupled_model_counts_as_one_without_a_handler_only() -> None:
     assert not decoupled_step(Telling()).is_decoupled
 
 
-def test_what_is_streamed_from_triton() -> None:
+async def test_what_is_streamed_from_triton() -> None:
     found = decoupled_step(Handler())
     context = Context(parameters={"model": "r", "n": 1}, version="2")
+    said = {"X": "b", "parameters": {"model": "r", "n": 1}}
     path = "/v2/models/m/versions/2/generate_stream"
-    assert found.generate_request(Call(["a"], context)) == (path, b'{"X":"a","parameters":{"n":1}}')
-    assert found.generate_request(Call((), context), {"X": "b"}) == (path, b'{"X":"b"}')
-    with pytest.raises(BadRequest):
-        found.generate_request(Call(["a", "b"], context))
+    assert found.generate_request(Call((), context), said) == (path, b'{"X":"b","parameters":{"n":1}}')
+    with pytest.raises(BadRequest, match="a stream answers one instance, and the request has 2"):
+        await anext(found.stream(Call(["a", "b"], context)))

@@ -269,3 +269,29 @@ def test_an_unknown_model_of_a_running_listener() -> None:
 def test_nobody_there() -> None:
     assert wrong("--url", "http://127.0.0.1:1").startswith("http://127.0.0.1:1/openapi.json: no answer: ")
     assert wrong("--url", "localhost:80") == "--url 'localhost:80' is not a URL such as http://127.0.0.1:8080"
+
+
+# Routes of several steps
+
+
+def test_a_route_of_several_steps_is_told_by_its_steps(tiny: Tiny) -> None:
+    tiny.handler(HANDLER)
+    tiny.yaml.write_text("routes: {r: {sequence: [mine, tiny]}}\nnodes: {mine: {handler: 'handlers.mine:H'}}\n")
+    instance, parameters, prediction = told("--service", tiny.folder)
+    assert instance == {"type": "string", "maxLength": 3}
+    assert accepts(prediction, [0.5, None])
+    assert accepts(parameters, {"model": "r"})
+    assert not accepts(parameters, {"version": 1})
+
+
+def test_a_model_that_a_route_of_several_steps_lacks(tiny: Tiny) -> None:
+    tiny.yaml.write_text("routes:\n  r: {fallback: [tiny, other]}\n")
+    assert wrong("--service", tiny.folder).endswith(
+        "listener.yaml:2: routes.other.model: no model 'other'; there are tiny"
+    )
+
+
+def test_a_handlers_example_stands_in_the_schema_of_an_instance(tiny: Tiny) -> None:
+    tiny.handler(HANDLER + "    example = b'abc'\n")
+    instance, _, _ = told("--service", tiny.folder)
+    assert instance["example"] == {"b64": "YWJj"}
