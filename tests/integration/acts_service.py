@@ -81,6 +81,11 @@ class Blocking(Handler):
         threading.Event().wait()
 
 
+class Frozen(Handler):
+    def preprocess(self, item):
+        threading.Event().wait()
+
+
 class Meets(Handler):
     '''Answers when the other one of the two has been asked about the same number as well.'''
 
@@ -138,10 +143,18 @@ ROUTES: dict[str, Json] = {
         for name, mirror in {
             "hanging": act("Hanging"),
             "blocking": act("Blocking"),
+            "frozen": act("Frozen", offload="process"),
             "deaf": act("Deaf"),
             "raising": act("Raises"),
             "gone": act("NeverThere"),
         }.items()
+    },
+    "beside threads": {"shadow": {"node": step(ROW, "Threaded"), "mirror": act("Blocking"), "limit": 8}},
+    "beside processes": {
+        "shadow": {"node": step(ROW, "Apart", offload="process"), "mirror": act("Frozen", offload="process"), "limit": 8}
+    },
+    "beside lost threads": {
+        "shadow": {"node": step(ROW, "Threaded"), "mirror": act("Blocking", timeout=0.02), "limit": 100}
     },
     "split": {
         "split": {
