@@ -30,8 +30,8 @@ from listener import observe, settings
 
 log = logging.getLogger("listener.offload")
 
-#: Whether a task works for nobody who waits, but for a mirror. Its threads and processes are others than those of answers,
-#: so that what hangs there takes none from them.
+#: Whether a task works for a mirror, for which nobody waits. It has threads and processes of its own, so that what
+#: hangs there takes none from answers.
 ASIDE: ContextVar[bool] = ContextVar("aside", default=False)
 
 #: Seconds that a process may take to end by itself once nobody listens to it.

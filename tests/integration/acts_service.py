@@ -151,7 +151,11 @@ ROUTES: dict[str, Json] = {
     },
     "beside threads": {"shadow": {"node": step(ROW, "Threaded"), "mirror": act("Blocking"), "limit": 8}},
     "beside processes": {
-        "shadow": {"node": step(ROW, "Apart", offload="process"), "mirror": act("Frozen", offload="process"), "limit": 8}
+        "shadow": {
+            "node": step(ROW, "Apart", offload="process"),
+            "mirror": act("Frozen", offload="process"),
+            "limit": 8,
+        }
     },
     "beside lost threads": {
         "shadow": {"node": step(ROW, "Threaded"), "mirror": act("Blocking", timeout=0.02), "limit": 100}

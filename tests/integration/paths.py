@@ -46,9 +46,10 @@ class TritonPythonModel:
         self.digit = DIGITS[args["model_name"][1:]][int(args["model_version"]) - 1]
 
     def execute(self, requests):
-        return [self.answer(*(pb.get_input_tensor_by_name(r, name).as_numpy() for name in ("v", "kind"))) for r in requests]
+        return [self.answer(request) for request in requests]
 
-    def answer(self, v, kind):
+    def answer(self, request):
+        v, kind = (pb.get_input_tensor_by_name(request, name).as_numpy() for name in ("v", "kind"))
         return pb.InferenceResponse([pb.Tensor("v", v * 10 + self.digit), pb.Tensor("kind", kind)])
 """
 

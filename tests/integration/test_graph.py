@@ -22,6 +22,8 @@ pytestmark = pytest.mark.triton
 #: Requests on their way at a time.
 _AT_ONCE = 16
 _DEEP = 80
+#: In the log, of a bug of ours, or of a mirror that fails although nothing is wrong with it.
+_NEVER = ("unexpected failure", "never retrieved", "was destroyed", "' failed: ")
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,10 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     yaml = {"default": ROUTES[0].name, "routes": {route.name: route.way.node for route in ROUTES}, "nodes": NAMED}
     service = paths.write(folder / "service", yaml, FORMS.values())
     with running(folder / "log", service=service, LISTENER_TRITON_LOG_LEVEL="error") as stack:
-        print("ready after", stack.until(200), "s:", len(ROUTES), "routes,", len(NAMED), "nodes")
+        print(f"ready after {stack.until(200):.1f} s: {len(ROUTES)} routes and {len(NAMED)} nodes")
         yield stack
+        failed = [line for line in stack.output().splitlines() if any(word in line for word in _NEVER)]
+        assert not failed, failed[0]
 
 
 class Asking:
@@ -98,7 +102,8 @@ class Asking:
     async def _ask(self, session: aiohttp.ClientSession, route: Route) -> None:
         async with self._turn:
             items = self._items()
-            way, header, user = (str(self._rng.choice(words)) for words in (["left", "right", "up"],) * 2 + (["1", "2"],))
+            way, header = (str(word) for word in self._rng.choice(["left", "right", "up"], 2))
+            user = str(self._rng.integers(2))
             status, made = await self._post(session, route, items, way, header, user)
         if status != 200 or len(made.get("predictions", ())) != len(items):
             self.mistakes.append(f"{route.name}: {items}: {status} {made}")
@@ -110,7 +115,7 @@ class Asking:
 
     def _items(self) -> list[Item]:
         kinds = self._rng.integers(1, 4, self._rng.integers(1, 8)).tolist()
-        return [(value, kind) for value, kind in zip(self._rng.integers(10, 1000, len(kinds)).tolist(), kinds, strict=True)]
+        return list(zip(self._rng.integers(10, 1000, len(kinds)).tolist(), kinds, strict=True))
 
     async def _post(
         self, session: aiohttp.ClientSession, route: Route, items: list[Item], way: str, header: str, user: str
@@ -145,12 +150,12 @@ async def test_every_node_within_every_other_says_what_it_has_to(graph: Stack, o
     """In place and by reference, with instances that go different ways, and many requests at once."""
     asked = [route for route in ROUTES if route.name[2:].startswith(f"{outer}>")]
     assert len(asked) == 2 * (len(NODES) + len(LEAVES))
-    await check(graph, asked, 3)
+    await check(graph, asked, 2)
 
 
 async def test_what_is_three_deep_says_what_it_has_to(graph: Stack) -> None:
-    await check(graph, [route for route in ROUTES if route.name.startswith("deep")], 5)
+    await check(graph, [route for route in ROUTES if route.name.startswith("deep")], 3)
 
 
-async def test_a_hundred_callers_of_all_routes_get_their_own(graph: Stack) -> None:
+async def test_many_callers_of_different_routes_get_their_own(graph: Stack) -> None:
     await check(graph, itertools.islice(ROUTES, 0, None, 3), 1, seed=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
@@ -10,7 +11,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
@@ -31,11 +31,21 @@ def acts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield stack
 
 
-def served(folder: Path, **env: str) -> Any:
+@contextlib.contextmanager
+def served(folder: Path, workers: int = 1) -> Iterator[Stack]:
+    """A stack with two threads and one process for hooks; its service is written where there is none yet."""
     service = folder / "service"
     if not service.exists():
         acts_service.write(service)
-    return running(folder / "log", service=service, LISTENER_TRITON_LOG_LEVEL="error", **env)
+    with running(
+        folder / "log",
+        service=service,
+        LISTENER_WORKERS=str(workers),
+        LISTENER_THREADS="2",
+        LISTENER_PROCESSES="1",
+        LISTENER_TRITON_LOG_LEVEL="error",
+    ) as stack:
+        yield stack
 
 
 def ask(stack: Stack, route: str, *instances: Json, **parameters: Json) -> requests.Response:
@@ -165,6 +175,24 @@ def test_a_fallback_answers_throughout_the_death_of_triton(tmp_path: Path) -> No
         assert stack.stop() == 0
 
 
+def test_what_is_missing_is_fallen_back_from_and_harms_no_mirrored_answer(tmp_path: Path) -> None:
+    """A model that is not in the repository. Whether health is 200 without it is another matter."""
+    acts_service.write(
+        tmp_path / "service",
+        instead={"fallback": [{"model": "absent"}, "ra"]},
+        version={"fallback": ["rv@7", "ra"]},
+        watched={"shadow": {"node": "rb", "mirror": "absent"}},
+    )
+    with served(tmp_path) as stack:
+        wait_for(lambda: stack.health()[0] != 0, 30, stack.output)
+        wait_for(lambda: ask(stack, "instead", [7, 1]).status_code == 200, 30, stack.output)
+        assert said(stack, "instead", [7, 1], [8, 2]) == [71, 81]
+        assert said(stack, "version", [7, 1]) == [71]
+        assert said(stack, "watched", [7, 1]) == [72]
+        wait_for(lambda: "the mirror of 'watched' failed: model 'absent'" in stack.output(), 5, stack.output)
+        assert stack.stop() == 0
+
+
 # split
 
 
@@ -178,7 +206,7 @@ def arms(stack: Stack, users: list[str], at_once: int = 500) -> list[float]:
 
 def test_ten_thousand_keys_keep_their_arm_over_a_restart_and_with_other_workers(tmp_path: Path) -> None:
     users = [f"user-{n}" for n in range(10_000)]
-    with served(tmp_path, LISTENER_WORKERS="2") as stack:
+    with served(tmp_path, workers=2) as stack:
         stack.until(200)
         before = arms(stack, users)
         assert stack.stop() == 0
@@ -233,13 +261,15 @@ class Load:
 def shadows(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A stack with mirrors that hang on while others are tried; at the end it stops in good order all the same."""
     folder = tmp_path_factory.mktemp("shadows")
-    with served(folder, LISTENER_THREADS="2", LISTENER_PROCESSES="1") as stack:
+    with served(folder) as stack:
         stack.until(200)
         yield stack
         begin = time.monotonic()
         assert stack.stop() == 0
         print(f"stopped after {time.monotonic() - begin:.1f} s")
-        assert not [line for line in stack.output().splitlines() if "never retrieved" in line or "was destroyed" in line]
+        assert not [
+            line for line in stack.output().splitlines() if "never retrieved" in line or "was destroyed" in line
+        ]
 
 
 @pytest.mark.parametrize("mirror", ["hanging", "blocking", "frozen", "deaf", "raising", "gone"])
@@ -255,7 +285,9 @@ async def test_a_mirror_delays_and_fails_nobody(shadows: Stack, mirror: str) -> 
 
 
 @pytest.mark.parametrize(("route", "digits"), [("threads", 8), ("processes", 19), ("lost threads", 8)])
-async def test_a_mirror_that_blocks_takes_nothing_that_the_answer_needs(shadows: Stack, route: str, digits: int) -> None:
+async def test_a_mirror_that_blocks_takes_nothing_that_the_answer_needs(
+    shadows: Stack, route: str, digits: int
+) -> None:
     """Neither the threads nor the processes of hooks, of which this stack has 2 and 1."""
     load = Load(shadows, f"beside {route}", digits)
     await load.send(200)
