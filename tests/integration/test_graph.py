@@ -145,12 +145,13 @@ async def check(stack: Stack, asked: Iterable[Route], times: int, seed: int = 1)
     assert not asking.mistakes, "\n".join(asking.mistakes[:10]) + "\n" + stack.output()[-3000:]
 
 
+@pytest.mark.parametrize("times", [1, pytest.param(10, marks=pytest.mark.long)])
 @pytest.mark.parametrize("outer", NODES)
-async def test_every_node_within_every_other_says_what_it_has_to(graph: Stack, outer: str) -> None:
+async def test_every_node_within_every_other_says_what_it_has_to(graph: Stack, outer: str, times: int) -> None:
     """In place and by reference, with instances that go different ways, and many requests at once."""
     asked = [route for route in ROUTES if route.name[2:].startswith(f"{outer}>")]
     assert len(asked) == 2 * (len(NODES) + len(LEAVES))
-    await check(graph, asked, 2)
+    await check(graph, asked, times)
 
 
 async def test_what_is_three_deep_says_what_it_has_to(graph: Stack) -> None:
