@@ -20,6 +20,7 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future as ThreadFuture
+from contextvars import ContextVar
 from functools import partial
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
@@ -28,6 +29,10 @@ from typing import Any
 from listener import observe, settings
 
 log = logging.getLogger("listener.offload")
+
+#: Whether a task works for a mirror, for which nobody waits. It has threads and processes of its own, so that what
+#: hangs there takes none from answers.
+ASIDE: ContextVar[bool] = ContextVar("aside", default=False)
 
 #: Seconds that a process may take to end by itself once nobody listens to it.
 _GRACE = 2.0
@@ -95,6 +100,7 @@ class Processes:
         self._idle: asyncio.Queue[_Process] = asyncio.LifoQueue()  # the one that is warm
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._aside: Processes | None = None  # those of mirrors
 
     async def run(self, function: Callable[..., Any], *args: Any) -> Any:
         """The function's result, or what it raised. Who is cancelled meanwhile has the process killed.
@@ -107,6 +113,17 @@ class Processes:
             Died: the process did.
             CannotTravel: the result.
         """
+        if ASIDE.get():
+            return await self._others()._run(function, *args)
+        return await self._run(function, *args)
+
+    def _others(self) -> Processes:
+        if self._aside is None:
+            self._aside = Processes(self.count)
+            self._aside.first = self.first
+        return self._aside
+
+    async def _run(self, function: Callable[..., Any], *args: Any) -> Any:
         if not self._all:
             self._all = [_Process(self.first) for _ in range(self.count)]
             for process in self._all:
@@ -124,6 +141,8 @@ class Processes:
     def close(self) -> None:
         """Ends them: those that work at once, the others by themselves."""
         self._closed = True
+        if self._aside:
+            self._aside.close()
         for task in self._tasks:
             task.cancel()
         while not self._idle.empty():

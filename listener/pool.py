@@ -13,7 +13,7 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-from listener.offload import Processes
+from listener.offload import ASIDE, Processes
 
 log = logging.getLogger("listener.pool")
 T = TypeVar("T")
@@ -60,7 +60,7 @@ class Pool:
     """Threads behind one `run`. They are daemons: no hook that hangs keeps the process from ending.
 
     Args:
-        threads: how many work at a time.
+        threads: how many work at a time; mirrors have as many of their own.
         processes: how many there are for handlers with `offload: process`; they start when one is needed.
         name: of the threads.
 
@@ -70,6 +70,7 @@ class Pool:
 
     def __init__(self, threads: int, processes: int = 1, name: str = "handler") -> None:
         self._limit, self._name = threads, name
+        self._aside: Pool | None = None  # for mirrors
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._threads = self._given_up = 0
@@ -87,6 +88,12 @@ class Pool:
         """
         if self._closed:
             raise RuntimeError("no more work after the pool's shutdown")
+        if ASIDE.get():
+            self._aside = self._aside or Pool(self._limit, name=f"{self._name}_aside")
+            return await self._aside._run(function)
+        return await self._run(function)
+
+    async def _run(self, function: Callable[[], T]) -> T:
         job = _Job(_in_context(function), asyncio.get_running_loop())
         self._jobs.put(job)
         if self._threads < self._limit:
@@ -102,6 +109,8 @@ class Pool:
         """Takes no more work and drops what has not begun; what runs is left to end by itself."""
         self._closed = True
         self.processes.close()
+        if self._aside:
+            self._aside.close()
         with contextlib.suppress(Empty):
             while True:
                 if job := self._jobs.get_nowait():

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from listener.offload import ASIDE
 from listener.pool import Pool
 
 
@@ -150,6 +151,21 @@ async def test_only_so_many_are_given_up(monkeypatch: pytest.MonkeyPatch) -> Non
     assert not next_one.done()  # no thread is left
     release.set()
     assert await next_one == "served"
+    pool.close()
+
+
+async def test_mirrors_have_threads_of_their_own() -> None:
+    pool, release = Pool(1), threading.Event()
+
+    async def mirror() -> None:
+        ASIDE.set(True)
+        await pool.run(lambda: release.wait(5))
+
+    mirrors = [asyncio.create_task(mirror()) for _ in range(3)]
+    await asyncio.sleep(0.05)
+    assert await asyncio.wait_for(pool.run(lambda: 5), 1) == 5
+    release.set()
+    await asyncio.gather(*mirrors)
     pool.close()
 
 

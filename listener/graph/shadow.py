@@ -14,6 +14,7 @@ import orjson
 from listener.call import Call, Json, Lazy, Reply
 from listener.graph.grouping import each
 from listener.graph.node import Node
+from listener.offload import ASIDE
 
 log = logging.getLogger("listener.shadow")
 
@@ -88,6 +89,7 @@ class Shadow:
     async def _sent(self, call: Call, said: Sequence[Json]) -> None:
         context = call.context._replace(deadline=time.monotonic() + self._timeout, after=None)
         fields = {"request_id": context.request_id}
+        ASIDE.set(True)  # this task's alone
         try:
             async with asyncio.timeout(self._timeout):
                 reply = await self._mirror(call._replace(context=context))
