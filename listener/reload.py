@@ -108,7 +108,10 @@ class Reload:
         watched = self._watched
         roots = [root for root in watched.roots if root.is_dir()]
         log.info("watching %s", ", ".join(map(str, roots)))
-        async for changes in watchfiles.awatch(*roots, watch_filter=self._counts, debounce=_ROW_MS, step=_QUIET_MS):
+        saves = watchfiles.awatch(
+            *roots, watch_filter=self._counts, debounce=_ROW_MS, step=_QUIET_MS, ignore_permission_denied=True
+        )
+        async for changes in saves:
             self._act({Path(path) for _, path in changes})
             if self._watched.roots != watched.roots:
                 return

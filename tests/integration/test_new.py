@@ -47,7 +47,9 @@ def write(text: str, service: Path) -> None:
 def test_the_page_is_a_path_to_a_right_prediction(tmp_path: Path) -> None:
     service = tmp_path / "houses"
     said = []
-    *path, up, curl, promised, reloading, edit, changed = [block for block in blocks(PAGE.read_text()) if not block.needs]
+    *path, up, curl, promised, reloading, edit, changed = [
+        block for block in blocks(PAGE.read_text()) if not block.needs
+    ]
     for language, text, _ in path:
         if language == "sh":
             said.append(shell(text, service if service.exists() else tmp_path))
