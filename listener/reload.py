@@ -7,6 +7,7 @@ end the parent; they are logged, health says 503, and the next save is another c
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import importlib.util
 import logging
@@ -36,6 +37,8 @@ _DRAIN = 5.0
 TRITON_PATIENCE = 1.0
 #: Milliseconds of quiet that end a row of saves, and how long a row may be.
 _QUIET_MS, _ROW_MS = 100, 2_000
+#: Milliseconds between two looks whether a folder has come that was not there.
+_LOOK_MS = 1_000
 
 
 def prepared(configured: Settings) -> Settings:
@@ -84,6 +87,7 @@ class Reload:
     def __init__(self, configured: Settings, workers: Sequence[Kept], triton: Kept | None) -> None:
         self._settings, self._workers, self._triton = configured, workers, triton
         self._watched = _first(configured)
+        self._missing: set[Path] = set()  # folders that are to be watched as soon as they come
         self._telling: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
@@ -102,19 +106,33 @@ class Reload:
                 ) from None
 
     async def _watch_as_it_is(self) -> None:
-        """Returns when listener.yaml names other folders."""
+        """Returns when there are other folders to be watched: listener.yaml names them, or one came or went."""
         import watchfiles
 
-        watched = self._watched
-        roots = [root for root in watched.roots if root.is_dir()]
-        log.info("watching %s", ", ".join(map(str, roots)))
+        watched, roots = self._watched, self._roots()
+        log.info("watching %s", ", ".join(map(str, sorted(roots))))
+        if appeared := self._missing & roots:  # what is in them came before anybody watched
+            self._act(appeared)
+        self._missing = set(watched.roots) - roots
         saves = watchfiles.awatch(
-            *roots, watch_filter=self._counts, debounce=_ROW_MS, step=_QUIET_MS, ignore_permission_denied=True
+            *roots,
+            watch_filter=self._counts,
+            debounce=_ROW_MS,
+            step=_QUIET_MS,
+            rust_timeout=_LOOK_MS,
+            yield_on_timeout=True,
+            ignore_permission_denied=True,
         )
-        async for changes in saves:
-            self._act({Path(path) for _, path in changes})
-            if self._watched.roots != watched.roots:
-                return
+        async with contextlib.aclosing(saves):
+            async for changes in saves:
+                if paths := {Path(path) for _, path in changes}:
+                    self._act(paths)
+                self._missing |= paths & roots  # not watched any more, even if another folder has the name now
+                if self._watched.roots != watched.roots or self._missing & self._roots():
+                    return
+
+    def _roots(self) -> set[Path]:
+        return {root for root in self._watched.roots if root.is_dir()}
 
     def _counts(self, change: Change, path: str) -> bool:
         """Whether a change is one. Polling calls a folder modified when a file in it comes or goes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -224,6 +225,23 @@ def test_another_repository_in_listener_yaml_restarts_both(edited: Edited) -> No
     edited.until_said("reloaded in")
     assert f"--model-repository={edited.folder / 'models'}" in command_line(edited.stack.triton_pid())
     assert edited.colour() == "red"
+
+
+def test_a_repository_elsewhere_may_go_and_come_as_a_whole(tmp_path: Path) -> None:
+    folder, models = made(tmp_path), tmp_path / "models"
+    (folder / "triton_repo").rename(models)
+    yaml = folder / "listener.yaml"
+    yaml.write_text(f"repository: {models}\n{yaml.read_text()}")
+    with running(tmp_path / "log", service=folder, LISTENER_RELOAD="true") as stack:
+        stack.until(200)
+        edited, aside = Edited(stack, folder), tmp_path / "aside"
+        for number in (1, 2):
+            shutil.copytree(models, aside)
+            shutil.rmtree(models)
+            edited.until_said("models: no such folder", number)
+            aside.rename(models)
+            edited.until_said("reloaded in", number)
+            assert edited.colour() == "red"
 
 
 def test_serve_reloads_code_and_leaves_triton_to_others(edited: Edited, tmp_path: Path) -> None:
