@@ -27,6 +27,8 @@ log = logging.getLogger("listener.worker")
 
 #: Seconds in which requests that are cut off get their refusal.
 _REFUSING = 1.0
+#: Seconds in which a replaced worker answers 503 to what came over connections that it took in the last moment.
+_LAST_REQUESTS = 0.3
 #: Seconds between two looks whether a late worker is ready.
 _LOOK = 0.05
 #: Of the garbage collector: objects of the youngest generation, and how often a younger one goes before an older one.
@@ -60,6 +62,8 @@ async def _run(configured: Settings, listening: socket.socket, late: bool) -> in
         if (configured.worker_count > 1 or configured.reload) and not everything.is_set():
             server.close()  # whoever connects from now on is another worker's
         await _drain(listener)
+        if configured.reload and not everything.is_set():
+            await asyncio.sleep(_LAST_REQUESTS)
         return 0
 
 
