@@ -41,6 +41,7 @@ _SERVING = (
     "busy_wait",
     "timeout",
     "drain_timeout",
+    "reload",
 )
 _TRITON = ("triton_bin", "triton_args", "triton_exit_timeout")
 
@@ -52,7 +53,8 @@ def options(*names: str) -> Callable[[F], F]:
         for name in reversed(names):
             field = _FIELDS[name]
             note = f"{field.metadata['help']} [env: {env_name(field)}; default: {as_text(field.default) or 'none'}]"
-            command = click.option(f"--{name.replace('_', '-')}", name, metavar="VALUE", help=note)(command)
+            form: dict[str, Any] = {"is_flag": True} if isinstance(field.default, bool) else {"metavar": "VALUE"}
+            command = click.option(f"--{name.replace('_', '-')}", name, default=None, help=note, **form)(command)
         return command
 
     return decorate
@@ -88,12 +90,12 @@ def up(**given: Any) -> None:
     Triton takes free ports on 127.0.0.1 and is restarted when it dies. Ctrl-C or SIGTERM drains and stops everything; a
     second one forces.
     """
-    from listener import workers
+    from listener import reload, workers
     from listener.triton import installation
     from listener.triton.server import TritonServer
 
-    configured = _configure(given)
-    repository = _repository(configured)
+    configured = reload.prepared(_configure(given))
+    repository = None if configured.reload else _repository(configured)
     triton = TritonServer(installation.find(configured.triton_bin), repository, configured, free_ports=True)
     sys.exit(workers.serve(configured, triton, _announce))
 
@@ -102,15 +104,16 @@ def up(**given: Any) -> None:
 @options(*_LISTENING, *_SERVING, "triton_url", "triton_metrics_url", *_LOGGING)
 def serve(**given: Any) -> None:
     """Run the listener alone, in front of a Triton that runs elsewhere."""
-    from listener import workers
+    from listener import reload, workers
 
-    configured = _configure(given)
+    configured = reload.prepared(_configure(given))
     if configured.fetches and not configured.triton_is_here:
         raise ConfigError(
             f"{configured.place}: is fetched by the `listener triton` that runs on the same machine, and Triton is at "
             f"{configured.triton_url}; give `listener serve` a folder in LISTENER_REPOSITORY"
         )
-    choice.here(configured)
+    if not configured.reload:
+        choice.here(configured)
     sys.exit(workers.serve(configured, None, _announce))
 
 
@@ -260,7 +263,10 @@ def _repository(configured: Settings) -> Path | None:
 
 def _announce(configured: Settings) -> None:
     """What is served, and for a person at a terminal a line to try it."""
-    service = choice.present(configured)
+    try:
+        service = choice.present(configured)
+    except ConfigError:  # it was right when the workers read it, and is being edited
+        return
     if service is None:  # what was fetched went in this moment, and so does everything else
         return
     url = configured.local_url(configured.predict_route)

@@ -71,6 +71,14 @@ def size(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
+def flag(text: str) -> bool:
+    if text.lower() in ("true", "1", "yes", "on"):
+        return True
+    if text.lower() in ("false", "0", "no", "off"):
+        return False
+    raise ValueError("is neither true nor false")
+
+
 def choice(*known: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text.lower() not in known:

@@ -55,8 +55,9 @@ class Child:
         status = await self._process.wait()
         self._kill_group()
         if self._pump:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._pump, 2)
+            _, late = await asyncio.wait({self._pump}, timeout=2)
+            for pump in late:
+                pump.cancel()
         return 128 - status if status < 0 else status
 
     def send(self, number: int) -> None:

@@ -152,6 +152,12 @@ class Settings:
         forms.seconds(0, 3600),
         "How long running requests may finish after SIGTERM; the platform kills about 30 s after it.",
     )
+    reload: bool = _setting(
+        "LISTENER_RELOAD",
+        False,
+        forms.flag,
+        "For development: restart what a saved change of handlers, listener.yaml or models concerns.",
+    )
     log_level: str = _setting("LISTENER_LOG_LEVEL", "info", forms.LEVEL, "debug, info, warning or error.")
     log_format: str = _setting(
         "LISTENER_LOG_FORMAT",
@@ -218,6 +224,8 @@ def as_text(value: Any) -> str:
     """A setting's value as its variable has it."""
     if isinstance(value, frozenset):
         return ",".join(sorted(value))
+    if isinstance(value, bool):
+        return str(value).lower()
     return shlex.join(value) if isinstance(value, tuple) else str(value)
 
 
@@ -248,6 +256,12 @@ def read(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings
 def terminal_has_colours() -> bool:
     """What NO_COLOR and TERM say of a terminal."""
     return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def on_the_platform(environ: Mapping[str, str] | None = None) -> bool:
+    """Whether the platform's variables are there; its port and routes alone say nothing, as people set them too."""
+    environ = os.environ if environ is None else environ
+    return any(environ.get(name) for name in ("AIP_MODE", "AIP_ENDPOINT_ID", "AIP_MODEL_NAME"))
 
 
 def has_storage_emulator() -> bool:

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from listener import app, observe, settings
+from listener.errors import ConfigError
 from listener.process import EX_CONFIG, LATE_VARIABLE, OPENS_AFTER, SOCKET_VARIABLE, STOP_ALL
 from listener.settings import Settings
 
@@ -26,6 +27,8 @@ log = logging.getLogger("listener.worker")
 
 #: Seconds in which requests that are cut off get their refusal.
 _REFUSING = 1.0
+#: Seconds in which a replaced worker answers 503 to what came over connections that it took in the last moment.
+_LAST_REQUESTS = 0.3
 #: Seconds between two looks whether a late worker is ready.
 _LOOK = 0.05
 #: Of the garbage collector: objects of the youngest generation, and how often a younger one goes before an older one.
@@ -51,19 +54,26 @@ async def _run(configured: Settings, listening: socket.socket, late: bool) -> in
     listener.loaded.add_done_callback(lambda _: spare_the_collector())
     everything, stop = _stops()
     async with app.serving(listener, listening, open_at_once=not late) as server:
-        listener.failure.add_done_callback(lambda _: stop.set())
+        # under --reload a worker with a mistake stays, and answers 503 until the next save replaces it
+        listener.failure.add_done_callback(_tell if configured.reload else lambda _: stop.set())
         opening = asyncio.create_task(_open(listener, server)) if late else None
         await stop.wait()
         if opening:
             opening.cancel()
-        if listener.failure.done():
-            for mistake in listener.failure.result().mistakes:
-                log.error("%s", mistake)
+        if listener.failure.done() and not configured.reload:
+            _tell(listener.failure)
             return EX_CONFIG
-        if configured.worker_count > 1 and not everything.is_set():
+        if (configured.worker_count > 1 or configured.reload) and not everything.is_set():
             server.close()  # whoever connects from now on is another worker's
         await _drain(listener)
+        if configured.reload and not everything.is_set():
+            await asyncio.sleep(_LAST_REQUESTS)
         return 0
+
+
+def _tell(failure: asyncio.Future[ConfigError]) -> None:
+    for mistake in failure.result().mistakes:
+        log.error("%s", mistake)
 
 
 def _stops() -> tuple[asyncio.Event, asyncio.Event]:

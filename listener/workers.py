@@ -15,21 +15,21 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable
 
 from listener import cpus, probe
 from listener.artifacts.delivery import Delivery
 from listener.errors import ConfigError
+from listener.kept import GaveUp, Kept
 from listener.process import (
-    EX_CONFIG,
     LATE_VARIABLE,
     OPENS_AFTER,
     SOCKET_VARIABLE,
     STOP_ALL,
-    Backoff,
     Child,
     start,
 )
+from listener.reload import TRITON_PATIENCE, Reload, repository
 from listener.settings import Settings
 from listener.triton.regions import sweep
 from listener.triton.server import TritonServer
@@ -45,10 +45,6 @@ _WORKER_CLOSE = 5.0
 _ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
 #: What ends `listener triton`.
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
-
-
-class GaveUp(Exception):
-    """A child cannot be kept running; the text is one sentence."""
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -92,6 +88,7 @@ class Parent:
         self._workers: dict[str, Child] = {}
         self._opens: dict[str, float] = {}  # when each worker takes connections at the latest
         self._triton_child: Child | None = None
+        self._retiring: set[asyncio.Task[int]] = set()
         self._stop = asyncio.Event()
         self._force = asyncio.Event()
 
@@ -104,9 +101,12 @@ class Parent:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
-        tasks = [asyncio.create_task(self._keep_worker(f"worker-{n}")) for n in range(self._settings.worker_count)]
-        if self._triton:
-            tasks.append(asyncio.create_task(self._keep_triton(self._triton)))
+        workers = [self._worker(f"worker-{n}") for n in range(self._settings.worker_count)]
+        triton = self._kept_triton(self._triton) if self._triton else None
+        kept = [*workers, *([triton] if triton else [])]
+        # the files are watched first: what is saved while the workers start is a change as well
+        watching = [asyncio.create_task(Reload(self._settings, workers, triton).run())] if self._settings.reload else []
+        tasks = [*watching, *(asyncio.create_task(each.run()) for each in kept)]
         announcement = asyncio.create_task(self._announce())
         status = await self._until_stopped(tasks)
         announcement.cancel()
@@ -134,7 +134,7 @@ class Parent:
             status = 1
         return status
 
-    async def _keep_worker(self, name: str) -> None:
+    def _worker(self, name: str) -> Kept:
         env = {**_ALLOCATOR, **os.environ, **self._settings.to_env(), SOCKET_VARIABLE: str(self._socket.fileno())}
 
         async def begin() -> Child:
@@ -149,31 +149,41 @@ class Parent:
             await asyncio.sleep(_WORKER_STARTED_AFTER)
             is_ready()
 
-        await _keep(name, begin, watch)
+        async def retire(child: Child) -> None:
+            """The next one need not wait: this one takes no connections any more."""
+            task = asyncio.create_task(self._stop_child(child, self._settings.drain_timeout + _WORKER_CLOSE))
+            self._retiring.add(task)
+            task.add_done_callback(self._retiring.discard)
+
+        return Kept(name, begin, watch, retire, self._settings.reload)
 
     def _another_answers(self, name: str) -> bool:
         """Whether a worker that dies leaves another one that takes connections.
 
-        At the first start none does, so that each of them answers from the first moment.
+        At the first start none does, so that each of them answers from the first moment; nor under `reload`, where all
+        are replaced at once.
         """
+        if self._settings.reload:
+            return False
         now = time.monotonic()
         others = [other for other in self._workers if other != name]
         return name in self._workers and any(
             self._workers[other].running and self._opens[other] <= now for other in others
         )
 
-    async def _keep_triton(self, triton: TritonServer) -> None:
-        if self._delivery:
-            try:
-                triton.repository = (await self._delivery.service()).repository
-            except ConfigError as error:
-                raise GaveUp(str(error)) from None
-
+    def _kept_triton(self, triton: TritonServer) -> Kept:
         async def begin() -> Child:
+            if self._settings.reload:
+                triton.repository = repository(self._settings)
+            elif self._delivery and triton.repository is None:
+                triton.repository = (await self._delivery.service()).repository
             self._triton_child = child = await triton.start()
             return child
 
-        await _keep("triton", begin, triton.guard)
+        async def retire(child: Child) -> None:
+            await self._stop_child(child, TRITON_PATIENCE)
+
+        return Kept("triton", begin, triton.guard, retire, self._settings.reload)
 
     async def _announce(self) -> None:
         await probe.until_ok(self._settings.local_url(self._settings.health_route))
@@ -186,6 +196,7 @@ class Parent:
         statuses = await asyncio.gather(
             *(self._stop_child(child, patience, STOP_ALL) for child in self._workers.values())
         )
+        await asyncio.gather(*self._retiring)
         if self._triton_child:
             await self._stop_child(self._triton_child, self._triton.exit_patience if self._triton else 0)
         if self._triton:
@@ -206,46 +217,6 @@ class Parent:
         if not stopping.done():
             child.kill()
         return await stopping
-
-
-async def _keep(
-    name: str,
-    begin: Callable[[], Awaitable[Child]],
-    watch: Callable[[Child, Callable[[], None]], Coroutine[None, None, None]],
-) -> None:
-    """Starts a child whenever it has ended.
-
-    Args:
-        name: for log lines.
-        begin: starts it.
-        watch: runs beside each start; calls its second argument when the child is ready.
-
-    Raises:
-        GaveUp: it is set up wrongly, or ends again and again before it is ready.
-    """
-    backoff = Backoff()
-    while True:
-        started, ready = time.monotonic(), asyncio.Event()
-        try:
-            child = await begin()
-        except ConfigError as error:
-            raise GaveUp(str(error)) from None
-        log.debug("%s started as process %d", name, child.pid)
-        watching = asyncio.create_task(watch(child, ready.set))
-        try:
-            status = await child.wait()
-        finally:
-            watching.cancel()
-        if status == EX_CONFIG and name != "triton":
-            raise GaveUp(f"{name} cannot start as it is set up; its own message says why")
-        delay = backoff.after_exit(started, time.monotonic(), ready.is_set())
-        if delay is None:
-            raise GaveUp(
-                f"{name} ended with status {status} at each of its last {backoff.limit} starts, never ready; "
-                "its log or `listener check` says why"
-            )
-        log.error("%s ended with status %d; starting it again in %g s", name, status, delay)
-        await asyncio.sleep(delay)
 
 
 async def run_triton(server: TritonServer, delivery: Delivery | None) -> int:

@@ -27,7 +27,7 @@ FLOORS: dict[int, str] = {
     4: "contract gate heads readiness",
     5: "middleware endpoints fallback fastpath intake",
     6: "app assembly routing worker",
-    7: "workers cli __main__",
+    7: "watched kept reload workers cli __main__",
 }
 #: Beside the floors. `tools` may import all of them, `testing` those up to the application.
 BESIDE = "tools testing __init__"
@@ -84,6 +84,7 @@ PURE = (
     "tools.drawing.tree",
     "tools.drawing.mermaid",
     "tools.drawing.svg",
+    "watched",
 )
 
 #: Who may touch the environment beside settings.py, and why.

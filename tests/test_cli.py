@@ -61,6 +61,12 @@ def test_settings_lists_all_of_them_with_their_value() -> None:
         (["up", "--service", "/nowhere"], "listener: /nowhere/listener.yaml: no such file; a service is a folder"),
         (["serve", "--service", "/nowhere"], "listener: /nowhere/listener.yaml: no such file; a service is a folder"),
         (["triton", "--service", "/nowhere"], "listener: /nowhere/listener.yaml: no such file; a service is a folder"),
+        (["up", "--service", "/nowhere", "--reload"], "listener: /nowhere/listener.yaml: no such file; a service is a"),
+        (
+            ["up", "--reload", "--repository", "gs://bucket/m"],
+            "listener: --reload: gs://bucket/m is fetched from Cloud",
+        ),
+        (["serve", "--reload", "--storage-uri", "gs://bucket/m"], "listener: --reload: gs://bucket/m is fetched from"),
         (["predict", "/nowhere/x.png"], "listener: /nowhere/x.png: cannot be read: No such file or directory\n"),
         (["predict", "--url", "http://127.0.0.1:1/x", "{json}"], "listener: http://127.0.0.1:1/x: no answer: "),
         (["predict", "--url", "nonsense", "{json}"], "listener: nonsense: no answer: "),

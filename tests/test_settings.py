@@ -360,6 +360,7 @@ ANY = st.builds(
     not_coalesced=st.frozensets(st.from_regex(r"[a-z_.]{1,8}|\*", fullmatch=True)),
     timeout=st.floats(0.001, 3600),
     drain_timeout=st.floats(0, 3600),
+    reload=st.booleans(),
     log_level=_LEVELS,
     log_format=st.sampled_from(["auto", "json", "human"]),
     triton_log_level=_LEVELS,

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.integration.stack import ROOT, running
+from tests.integration.stack import ROOT, running, wait_for
 from tests.markdown import blocks
 
 pytestmark = pytest.mark.triton
@@ -47,7 +47,9 @@ def write(text: str, service: Path) -> None:
 def test_the_page_is_a_path_to_a_right_prediction(tmp_path: Path) -> None:
     service = tmp_path / "houses"
     said = []
-    *path, up, curl, promised = [block for block in blocks(PAGE.read_text()) if not block.needs]
+    *path, up, curl, promised, reloading, edit, changed = [
+        block for block in blocks(PAGE.read_text()) if not block.needs
+    ]
     for language, text, _ in path:
         if language == "sh":
             said.append(shell(text, service if service.exists() else tmp_path))
@@ -68,6 +70,13 @@ def test_the_page_is_a_path_to_a_right_prediction(tmp_path: Path) -> None:
         refused = requests.post(f"{stack.url}/predict", json={"instances": [{"rooms": 1, "area": 2}, 7]}, timeout=30)
         assert refused.status_code == 400
         assert refused.json()["error"].startswith("instances[1]: an instance is ")
+    assert reloading.text == "listener up --host 127.0.0.1 --reload\n"
+    with running(tmp_path / "log", service=service, LISTENER_RELOAD="true") as stack:
+        stack.until(200)
+        shell(edit.text, service)
+        wait_for(lambda: "reloaded in" in stack.output(), 20, stack.output)
+        assert re.search(r"reloaded in \d\.\d s: handlers/houses\.py", stack.output())
+        assert shell(curl.text.replace("http://127.0.0.1:8080", stack.url), service) == changed.text.strip()
 
 
 def test_what_new_says_next_can_be_done(tmp_path: Path) -> None:
