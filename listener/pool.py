@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 #: Jobs that run on although nobody waits for them any more, and whose threads have been replaced.
 _MOST_GIVEN_UP = 64
-#: Seconds that such a job may take to end before it is worth a line in the log.
+#: Seconds that such a job may take to end before its thread is replaced, and the log says so.
 _PATIENCE = 1.0
 
 
@@ -81,7 +81,7 @@ class Pool:
     async def run(self, function: Callable[[], T]) -> T:
         """The function's result, or what it raised, computed in a thread that sees this task's context variables.
 
-        Who is cancelled while the function runs leaves it running, and its thread no longer counts.
+        Who is cancelled while the function runs leaves it running; if it goes on, its thread soon no longer counts.
 
         Raises:
             RuntimeError: the pool is closed.
@@ -125,26 +125,32 @@ class Pool:
         threading.Thread(target=self._work, name=name, daemon=True).start()
 
     def _give_up(self, job: _Job) -> None:
+        """What has not begun does not begin; what runs is given a moment to end before its thread is replaced.
+
+        At once would be too much of a good thing: callers that leave a long computation would leave as many threads.
+        """
         with self._lock:
             if job.state is _State.WAITING:
                 job.state = _State.DONE
-            replaces = job.state is _State.RUNNING and self._given_up < _MOST_GIVEN_UP and not self._closed
+            runs = job.state is _State.RUNNING
+        if runs:
+            job.loop.call_later(_PATIENCE, self._replace, job)
+
+    def _replace(self, job: _Job) -> None:
+        with self._lock:
+            if job.state is not _State.RUNNING or self._closed:
+                return
+            replaces = self._given_up < _MOST_GIVEN_UP
             if replaces:
                 job.state = _State.GIVEN_UP
                 self._given_up += 1
                 self._threads -= 1
-            hangs = job.state in (_State.RUNNING, _State.GIVEN_UP)
-        if replaces:
-            self._start_thread()
-        if hangs:
-            job.loop.call_later(_PATIENCE, self._complain, job)
-
-    def _complain(self, job: _Job) -> None:
-        if job.state is _State.GIVEN_UP:
             count = self._given_up
-            log.warning("a hook runs on although nobody waits for it; its thread was replaced; there are %d", count)
-        elif job.state is _State.RUNNING and not self._closed:
-            log.warning("a hook runs on and keeps its thread: %d have been replaced already", _MOST_GIVEN_UP)
+        if not replaces:
+            log.warning("a hook runs on and keeps its thread: %d have been replaced already", count)
+            return
+        self._start_thread()
+        log.warning("a hook runs on although nobody waits for it; its thread was replaced; there are %d", count)
 
     def _work(self) -> None:
         while job := self._jobs.get():

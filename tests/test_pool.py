@@ -87,6 +87,18 @@ async def test_a_closed_pool_drops_what_has_not_begun_and_takes_no_more() -> Non
         await pool.run(lambda: None)
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads are replaced soon."""
+    monkeypatch.setattr("listener.pool._PATIENCE", 0.01)
+
+
+async def until_threads(name: str, count: int) -> None:
+    async with asyncio.timeout(5):
+        while count_threads(name) != count:
+            await asyncio.sleep(0.01)
+
+
 async def give_up_one(pool: Pool, release: threading.Event) -> None:
     """Has a job begin that ends with `release`, and leaves it."""
     begun = threading.Event()
@@ -102,6 +114,7 @@ async def give_up_one(pool: Pool, release: threading.Event) -> None:
         await waiting
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_jobs_that_hang_and_that_nobody_waits_for_do_not_use_the_pool_up(pool: Pool) -> None:
     release = threading.Event()
     try:
@@ -114,9 +127,8 @@ async def test_jobs_that_hang_and_that_nobody_waits_for_do_not_use_the_pool_up(p
 
 
 async def test_a_job_that_hangs_is_told_of_with_the_number_of_them(
-    pool: Pool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    pool: Pool, caplog: pytest.LogCaptureFixture, impatient: None
 ) -> None:
-    monkeypatch.setattr("listener.pool._PATIENCE", 0.01)
     release = threading.Event()
     try:
         await give_up_one(pool, release)
@@ -127,25 +139,38 @@ async def test_a_job_that_hangs_is_told_of_with_the_number_of_them(
     assert "a hook runs on although nobody waits for it; its thread was replaced; there are 2" in caplog.text
 
 
+async def test_a_thread_whose_job_ends_soon_after_is_not_replaced(caplog: pytest.LogCaptureFixture) -> None:
+    pool, release = Pool(1, name="kept"), threading.Event()
+    await give_up_one(pool, release)
+    next_one = asyncio.create_task(pool.run(lambda: "served"))
+    await asyncio.sleep(0.05)
+    assert count_threads("kept") == 1
+    release.set()
+    assert await next_one == "served"
+    await asyncio.sleep(1.1)
+    assert (count_threads("kept"), caplog.text) == (1, "")
+    pool.close()
+
+
+@pytest.mark.usefixtures("impatient")
 async def test_a_thread_that_was_replaced_ends_when_its_job_does() -> None:
     pool, release = Pool(1, name="counted"), threading.Event()
     for _ in range(5):
         await give_up_one(pool, release)
-    assert count_threads("counted") == 6
+    await until_threads("counted", 6)
     release.set()
-    async with asyncio.timeout(5):
-        while count_threads("counted") != 1:
-            await asyncio.sleep(0.01)
+    await until_threads("counted", 1)
     assert await pool.run(lambda: 5) == 5
     pool.close()
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_only_so_many_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("listener.pool._MOST_GIVEN_UP", 2)
     pool, release = Pool(1, name="bounded"), threading.Event()
     for _ in range(3):
         await give_up_one(pool, release)
-    assert count_threads("bounded") == 3
+    await until_threads("bounded", 3)
     next_one = asyncio.create_task(pool.run(lambda: "served"))
     await asyncio.sleep(0.05)
     assert not next_one.done()  # no thread is left

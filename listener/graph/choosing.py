@@ -84,7 +84,14 @@ def reach(value: Json, path: list[str]) -> Json:
 
 
 def word(value: Json) -> str | None:
-    """A value as the cases of a switch write it: text as it is, all else in JSON's words; None = it has none."""
+    """A value as the cases of a switch write it: text as it is, all else in JSON's words; None = it has none.
+
+    A list of one is its element: the prediction of a model whose output has one number is such a list.
+    """
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    while isinstance(value, list) and len(value) == 1:
+        value = value[0]
     if isinstance(value, str):
         return value
     try:

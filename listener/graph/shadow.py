@@ -6,20 +6,27 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 
 import orjson
 
 from listener.call import Call, Json, Lazy, Reply
+from listener.decoupled import Piece
 from listener.graph.grouping import each
 from listener.graph.node import Node
+from listener.graph.streaming import stream
 from listener.offload import ASIDE
 
 log = logging.getLogger("listener.shadow")
 
 #: Differences of one request that the log shows.
 _SHOWN = 3
+#: Seconds between two lines about copies that were dropped.
+_QUIET = 10.0
+#: Seconds for mirrors to end when the service does.
+_CLOSING = 1.0
 
 
 @dataclass(slots=True)
@@ -54,30 +61,56 @@ class Shadow:
     ) -> None:
         self._name, self._node, self._mirror = name, node, mirror
         self._share, self._limit, self._compare, self._timeout = share, limit, compare, timeout
-        self._waiting = 0
+        self._waiting, self._quiet_until = 0, 0.0
         self._running: set[asyncio.Task[None]] = set()
         self.counts = Counts()
 
     async def __call__(self, call: Call) -> Reply:
-        mirrored = self._share >= 1 or random.random() < self._share
-        if not mirrored:
+        kept = self._kept(call)
+        if kept is None:
             return await self._node(call)
-        if self._waiting >= self._limit:
-            self.counts.dropped += 1
-            return await self._node(call)
-        # what lies in memory of the request is gone when the copy is sent
-        kept = call if isinstance(call.instances, Lazy) else call.plain()
-        self._waiting += 1
         try:
             reply = await self._node(call)
         except BaseException:
             self._waiting -= 1
             raise
-        said = list(each(reply)) if self._compare else []
+        said = list(each(reply)) if self._compare else None
         call.context.afterwards(lambda: self._begin(kept, said))
         return reply
 
-    def _begin(self, call: Call, said: Sequence[Json]) -> None:
+    async def stream(self, call: Call) -> AsyncGenerator[Piece, None]:
+        """The pieces of the node that answers. The mirror's answer is not compared with them."""
+        kept = self._kept(call)
+        try:
+            async with aclosing(stream(self._node, call)) as pieces:
+                async for piece in pieces:
+                    yield piece
+        except BaseException:
+            self._waiting -= kept is not None
+            raise
+        if kept is not None:
+            call.context.afterwards(lambda: self._begin(kept, None))
+
+    def _kept(self, call: Call) -> Call | None:
+        """The copy, which has its place from now on; None = there shall be none."""
+        if self._share < 1 and random.random() >= self._share:
+            return None
+        if self._waiting >= self._limit:
+            self._drop()
+            return None
+        self._waiting += 1
+        # what lies in memory of the request is gone when the copy is sent
+        return call if isinstance(call.instances, Lazy) else call.plain()
+
+    def _drop(self) -> None:
+        self.counts.dropped += 1
+        if (now := time.monotonic()) < self._quiet_until:
+            return
+        self._quiet_until = now + _QUIET
+        told = "%r has dropped %d copies for its mirror so far: %d are on their way"
+        log.warning(told, self._name, self.counts.dropped, self._waiting)
+
+    def _begin(self, call: Call, said: Sequence[Json] | None) -> None:
         task = asyncio.get_running_loop().create_task(self._sent(call, said))
         self._running.add(task)
         task.add_done_callback(self._ended)
@@ -86,7 +119,7 @@ class Shadow:
         self._running.discard(task)
         self._waiting -= 1
 
-    async def _sent(self, call: Call, said: Sequence[Json]) -> None:
+    async def _sent(self, call: Call, said: Sequence[Json] | None) -> None:
         context = call.context._replace(deadline=time.monotonic() + self._timeout, after=None)
         fields = {"request_id": context.request_id}
         ASIDE.set(True)  # this task's alone
@@ -99,7 +132,7 @@ class Shadow:
                 "the mirror of %r failed: %s", self._name, error or type(error).__name__, extra={"fields": fields}
             )
             return
-        if not self._compare:
+        if said is None:
             self.counts.answered += 1
             return
         self._tell(said, each(reply), fields)
@@ -122,10 +155,11 @@ class Shadow:
         )
 
     async def close(self) -> None:
-        """Gives up what is on its way."""
+        """Gives up what is on its way, and does not wait long for what will not end."""
         for task in self._running:
             task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        if self._running:
+            await asyncio.wait(self._running, timeout=_CLOSING)
 
 
 def _words(prediction: Json) -> str:

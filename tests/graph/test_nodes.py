@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 from listener.call import Call, Context, Json, Reply
@@ -26,6 +28,7 @@ from listener.graph.limits import Limits
 from listener.graph.sequence import Sequence_, passed
 from listener.graph.shadow import Counts, Shadow
 from listener.graph.split import Split
+from listener.graph.streaming import stream
 from listener.nodes import From
 from tests.graph.made import cascade, ensemble, switch
 
@@ -307,3 +310,67 @@ async def test_a_function_of_pythons_own_will_do() -> None:
 async def test_a_score_that_cannot_be_compared_fails_the_request(score: Any) -> None:
     with pytest.raises(HandlerFailed, match="failed in score"):
         await ask(cascade([Place("a"), Place("b")], 0.5, lambda _: score), 1)
+
+
+@pytest.mark.parametrize(
+    ("value", "case"),
+    [
+        (1.0, "1"),
+        ([1.0], "1"),
+        ([["a"]], "a"),
+        (np.array([2], np.float32), "2"),
+        (np.float64(0.5), "0.5"),
+        ([1, 2], "[1,2]"),
+    ],
+)
+async def test_a_value_is_compared_as_json_writes_it(value: Json, case: str) -> None:
+    node = switch(From("field", "k"), {case: Place("right")}, Place("other"))
+    (said,) = await ask(node, {"k": value})
+    assert said.startswith("right:")
+
+
+async def test_a_shadow_hands_on_the_stream_of_its_node_and_mirrors_it_once() -> None:
+    class Telling:
+        async def __call__(self, call: Call) -> Reply:
+            raise NotImplementedError
+
+        async def stream(self, call: Call) -> Any:
+            for word in call.instances[0]:
+                yield word
+
+    mirror = Place("m")
+    node = Shadow("w", Telling(), mirror, 1.0, 1, True, 5.0)
+    for _ in range(2):
+        async with contextlib.aclosing(stream(node, Call(["xyz"]))) as pieces:
+            assert [piece async for piece in pieces] == ["x", "y", "z"]
+        await asyncio.sleep(0.05)
+    assert (mirror.calls, node.counts) == ([["xyz"], ["xyz"]], Counts(answered=2))
+
+
+async def test_a_stream_that_is_left_is_not_mirrored_and_gives_its_place_back() -> None:
+    class Telling:
+        async def __call__(self, call: Call) -> Reply:
+            raise NotImplementedError
+
+        async def stream(self, call: Call) -> Any:
+            while True:
+                yield 1
+
+    mirror = Place("m")
+    node = Shadow("w", Telling(), mirror, 1.0, 1, False, 5.0)
+    for _ in range(3):
+        async with contextlib.aclosing(stream(node, Call(["x"]))) as pieces:
+            assert await anext(pieces) == 1
+    await asyncio.sleep(0.05)
+    assert (mirror.calls, node.counts) == ([], Counts())
+
+
+async def test_dropped_copies_are_told_by_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    node = Shadow("w", Place("a"), Place("m", delay=1.0), 1.0, 1, False, 5.0)
+    for n in range(4):
+        await ask(node, n)
+    assert node.counts.dropped == 3
+    assert [record.getMessage() for record in caplog.records] == [
+        "'w' has dropped 1 copies for its mirror so far: 1 are on their way"
+    ]
+    await node.close()
