@@ -74,9 +74,11 @@ class _Told:
             case Ref() if graph := self._graphs.get(node.name):
                 return self.instance(graph.node)
             case Switch():
-                return _one_of([self.instance(each) for each in _branches(node)])
+                needed = node.otherwise is None
+                return _one_of([_with(node.on.key, self.instance(each), needed) for each in _branches(node)])
             case Split():  # one of these takes it, and nobody knows which
-                return _all_of([self.instance(each) for each in _branches(node)])
+                key = node.sticky.key if node.sticky else ""
+                return _all_of([_with(key, self.instance(each), needed=False) for each in _branches(node)])
             case Ensemble():
                 return _all_of([self.instance(each) for each in node.members.values()])
             case Fallback() | Cascade():
@@ -147,6 +149,25 @@ def _branches(node: Switch | Split) -> list[Node]:
     if isinstance(node, Split):
         return [arm.node for arm in node.arms.values()]
     return [*node.cases.values(), *([node.otherwise] if node.otherwise else [])]
+
+
+def _with(key: str, schema: Schema | None, needed: bool) -> Schema | None:
+    """What a node takes, with the field that says the way to it; "" = that lies elsewhere."""
+    if not key or schema is None or key in schema.get("properties", ()):
+        return schema
+    forms = schema.get("anyOf", [schema])
+    objects = [form for form in forms if form.get("type") == "object" and "b64" not in form.get("properties", {})]
+    made = [_with_field(form, key, needed) for form in objects]
+    if not needed:
+        made = [form for form in forms if form not in objects] + made
+    elif not made:
+        made = [_with_field({"type": "object"}, key, needed)]
+    return made[0] if len(made) == 1 else any_of(*made)
+
+
+def _with_field(schema: Schema, key: str, needed: bool) -> Schema:
+    made = {**schema, "properties": {**schema.get("properties", {}), key: {}}}
+    return {**made, "required": [*schema.get("required", ()), key]} if needed else made
 
 
 def _one_of(schemas: list[Schema | None]) -> Schema | None:

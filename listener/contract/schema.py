@@ -177,6 +177,15 @@ def _by_output(spec: ModelSpec, of: Callable[[TensorSpec], Schema]) -> Schema:
     return {"type": "object", "properties": made, **({"required": list(made)} if made else {})}
 
 
+#: In place of the prediction of an instance that is at fault, where instances fail alone.
+FAILED: Schema = {
+    "type": "object",
+    "properties": {"error": {"type": "string", "description": "What is wrong with the instance."}},
+    "required": ["error"],
+    "additionalProperties": False,
+}
+
+
 def any_of(*schemas: Schema) -> Schema:
     """One of several."""
     return {"anyOf": list(schemas)}

@@ -34,6 +34,7 @@ class Served:
         example: an instance, as callers send it; None = there is none, or it is too large to be shown.
         example_size: bytes of its JSON; 0 = there is none.
         datatypes_of_steps: of the inputs of models that its schemas are made of.
+        alone: an instance that is at fault has an error for a prediction.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Served:
     example: Any = None
     example_size: int = 0
     datatypes_of_steps: frozenset[str] = frozenset()
+    alone: bool = False
 
     @property
     def told_instance(self) -> Schema | None:
@@ -74,7 +76,8 @@ class Served:
     @property
     def prediction(self) -> Schema:
         """The schema of one prediction."""
-        return self.told_prediction or self._untold("predictions", "prediction_schema")
+        told = self.told_prediction or self._untold("predictions", "prediction_schema")
+        return schemas.any_of(told, schemas.FAILED) if self.alone else told
 
     def _untold(self, what: str, attribute: str) -> Schema:
         """The schema of anything, which says why it is no better."""

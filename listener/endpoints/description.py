@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import orjson
@@ -62,10 +63,12 @@ async def _all_served(serving: Serving) -> list[Served]:
     from listener.contract import composed  # as above
 
     steps = {name: _told(name, step, ()) for name, step in serving.steps.items()}
-    return [
-        composed.served(name, serving.graphs, steps) if name in serving.router.graphs else await _served(serving, name)
+    graphs, alone = serving.router.graphs, serving.router.alone
+    told = [
+        composed.served(name, serving.graphs, steps) if name in graphs else await _served(serving, name)
         for name in serving.router.names()
     ]
+    return [replace(each, alone=True) if each.name in alone else each for each in told]
 
 
 async def _served(serving: Serving, name: str) -> Served:

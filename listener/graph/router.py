@@ -41,6 +41,9 @@ class Router:
         pool: likewise.
         graphs: routes of several steps.
         alone: routes under which an instance that is at fault fails alone.
+
+    Attributes:
+        steps, graphs, default, alone: those.
     """
 
     def __init__(
@@ -54,7 +57,7 @@ class Router:
         alone: Collection[str] = (),
     ) -> None:
         self.steps, self.graphs, self.default = steps, graphs, default
-        self._alone = alone
+        self.alone = alone
         self._usual: Node | None = None if default in alone else steps.get(default) or graphs.get(default)
         self._models, self._relay, self._pool = models, relay, pool
         self._unrouted: dict[str, tuple[Model, Step]] = {}
@@ -87,7 +90,7 @@ class Router:
 
     def _told(self, name: str, call: Call) -> Call:
         """The call with what listener.yaml says of a route. Columns have no place for an instance's error."""
-        if name not in self._alone or type(call.instances) is Columns:
+        if name not in self.alone or type(call.instances) is Columns:
             return call
         return call._replace(alone=True)
 

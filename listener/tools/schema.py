@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import shlex
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,7 @@ def of_service(found: Service, name: str | None) -> Schemata:
         told = composed.served(name, found.graphs, steps)
     else:
         told = _step(found, found.routes.get(name, Route(name)), place)
+    told = replace(told, alone=name in found.alone)
     named = schemas.elements(told.datatypes)
     parts = (told.instance, told.parameters(name == default), told.prediction)
     return Schemata(name, *(schemas.resolved(schema, named) for schema in parts))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -85,9 +86,24 @@ def accepts(found: schema.Schema | None, value: Any) -> bool:
 
 
 def test_a_switch_takes_what_one_of_its_branches_takes() -> None:
-    found = told(Switch(FIELD, {"a": A, "b": SHORT}))
+    found = told(Switch(From("header", "k"), {"a": A, "b": SHORT}))
     assert [accepts(found.told_instance, value) for value in ([1, 2], "ab", "abc", [1])] == [True, True, False, False]
     assert [accepts(found.told_prediction, value) for value in ([1], "c", "a")] == [True, True, False]
+
+
+def test_the_field_that_says_the_way_is_a_part_of_the_instance() -> None:
+    found = told(Switch(FIELD, {"a": A}))
+    given = [{"X": [1, 2], "k": "a"}, {"X": [1, 2]}, [1, 2], {"X": [1], "k": "a"}, {"X": [1, 2], "k": "a", "z": 1}]
+    assert [accepts(found.told_instance, value) for value in given] == [True, False, False, False, False]
+    for node in (Switch(FIELD, {"a": A}, A), Split({"a": Arm(1, A)}, FIELD)):
+        found = told(node)
+        assert [accepts(found.told_instance, value) for value in given] == [True, True, True, False, False]
+
+
+def test_an_instance_may_have_an_error_for_a_prediction_where_it_fails_alone() -> None:
+    found = replace(told(Fallback([TXT, SHORT])), alone=True).prediction
+    said = ["a", "c", {"error": "is bad"}, "d", {"error": 1}, {}]
+    assert [accepts(found, value) for value in said] == [True, True, True, False, False, False]
 
 
 @pytest.mark.parametrize(
