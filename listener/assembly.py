@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 
-from listener import loader, needs
+from listener import importing, loader, needs, shapes
 from listener.endpoints.serving import Serving
 from listener.graph.build import Builder
 from listener.graph.router import Router
@@ -46,9 +46,9 @@ async def build(settings: Settings, service: Service, stack: AsyncExitStack) -> 
     pool = Pool(settings.thread_count, settings.process_count)
     stack.callback(pool.close)
     # users' code is imported and loaded in a thread: it may take long, and health must answer meanwhile
-    service = await asyncio.to_thread(loader.expanded, service)
+    service = await asyncio.to_thread(importing.expanded, service)
     leaves = service.steps
-    classes, functions = await asyncio.to_thread(loader.imported, service)
+    classes, functions = await asyncio.to_thread(importing.imported, service)
     _warn_of_near_misses(service, classes)
     catalogue = Catalogue(client, settings.coalesces, _models(leaves, classes))
     models = catalogue.routed
@@ -85,7 +85,7 @@ def _models(leaves: Mapping[str, Route], classes: dict[str, type[Handler]]) -> l
 
 
 def _warn_of_near_misses(service: Service, classes: Mapping[str, type[Handler]]) -> None:
-    found = [sentence for handler in classes.values() for sentence in loader.near_misses(service, handler)]
+    found = [sentence for handler in classes.values() for sentence in shapes.near_misses(service, handler)]
     for sentence in dict.fromkeys(found):  # several may have a base class in common
         log.warning("%s", sentence)
 

@@ -228,7 +228,7 @@ class Limited:
 
 @dataclass(frozen=True, slots=True)
 class Composed:
-    """A node that Python makes (`compose.py`); `loader.expanded` puts that one in its place.
+    """A node that Python makes (`compose.py`); `importing.expanded` puts that one in its place.
 
     Attributes:
         source: `module.path:name` of a node, or of a function without arguments that gives one.

@@ -94,7 +94,7 @@ class Service:
         routes: those of one handler or model, by name; without any, and without graphs, every model of the repository
             is served as it is.
         graphs: routes and nodes of several steps, by name. Their steps are references to routes and parts. What Python
-            composes is not in them before `loader.expanded`.
+            composes is not in them before `importing.expanded`.
         parts: steps that requests cannot choose, by name.
     """
 

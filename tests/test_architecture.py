@@ -22,7 +22,7 @@ FLOORS: dict[int, str] = {
     0: "errors at_once call forms settings service sections nodes needs node_reader compose observe probe process cpus "
     "_version",
     1: "by_name bf16 tensors elements values predictions rows batches pool offload triton artifacts",
-    2: "handler hooks apart shapes loader",
+    2: "handler hooks apart shapes importing loader",
     3: "graph decoupled",
     4: "contract gate heads readiness",
     5: "middleware endpoints fallback fastpath intake",

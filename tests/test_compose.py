@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from listener import compose, loader, service
+from listener import compose, importing, service
 from listener.errors import ConfigError
 from listener.handler import Handler
 from listener.nodes import Named, Node, Step, rebuilt
@@ -138,7 +138,7 @@ def test_a_node_that_cannot_be_had_is_told_with_its_place(python: str, reason: s
     modules = Modules(tmp_path)
     try:
         with pytest.raises(ConfigError) as caught:
-            loader.expanded(read)
+            importing.expanded(read)
     finally:
         modules.close()
     (mistake,) = caught.value.mistakes
@@ -153,7 +153,7 @@ def test_a_circle_through_python_is_seen(tmp_path: Path) -> None:
     modules = Modules(tmp_path)
     try:
         with pytest.raises(ConfigError, match=r"listener\.yaml:2: the graph has a cycle: a -> b -> a$"):
-            loader.expanded(read)
+            importing.expanded(read)
     finally:
         modules.close()
 
@@ -165,7 +165,7 @@ def test_the_graph_of_the_reference_is_one(tmp_path: Path) -> None:
     (tmp_path / "handlers/dogs.py").write_text("from listener import Handler\n\n\nclass Dogs(Handler):\n    pass\n")
     modules = Modules(tmp_path)
     try:
-        found = loader.expanded(read)
+        found = importing.expanded(read)
     finally:
         modules.close()
     assert found.parts["animals.cases.dog.nodes[0].node"].handler == "handlers.dogs:Dogs"

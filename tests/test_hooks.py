@@ -19,7 +19,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from listener import loader
+from listener import importing, loader
 from listener.call import Call, Context, Reply
 from listener.errors import ConfigError, HandlerFailed, InstanceError, ListenerError
 from listener.handler import Handler
@@ -167,7 +167,9 @@ def a_service(folder: Path, source: str) -> tuple[Service, Route]:
 
 async def loaded(folder: Path, pool: Pool, source: str, offload: str = "") -> Handler:
     service, route = a_service(folder, source)
-    return await loader.load(service, route, loader.handler_class(service, route), {"m": Model(doubled)}, pool, offload)
+    return await loader.load(
+        service, route, importing.handler_class(service, route), {"m": Model(doubled)}, pool, offload
+    )
 
 
 async def test_load_and_close_may_be_async(tmp_path: Path, pool: Pool) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from listener import loader
+from listener import importing, loader, shapes
 from listener.errors import ConfigError
 from listener.handler import Handler
 from listener.pool import Pool
@@ -47,7 +47,7 @@ def serving(folder: Path, handler: str | None = "loaded.mine:Mine", model: str |
 
 def mistake(folder: Path, handler: str = "loaded.mine:Mine") -> str:
     with pytest.raises(ConfigError) as caught:
-        loader.handler_class(*serving(folder, handler))
+        importing.handler_class(*serving(folder, handler))
     (sentence,) = caught.value.mistakes
     start = f"{folder}/listener.yaml:7: routes.r.handler: "
     assert sentence.startswith(start)
@@ -64,7 +64,7 @@ class Mine(Handler):
 
 def test_a_handler_class_is_imported_from_the_folder(tmp_path: Path) -> None:
     write(tmp_path, GOOD)
-    found = loader.handler_class(*serving(tmp_path))
+    found = importing.handler_class(*serving(tmp_path))
     assert issubclass(found, Handler)
     assert (found.__module__, found.__name__) == ("loaded.mine", "Mine")
 
@@ -75,11 +75,11 @@ def test_a_handler_may_import_what_lies_beside_it(tmp_path: Path) -> None:
         tmp_path,
         "from loaded.other import NUMBER\nfrom listener import Handler\nclass Mine(Handler):\n    n = NUMBER\n",
     )
-    assert vars(loader.handler_class(*serving(tmp_path)))["n"] == 5
+    assert vars(importing.handler_class(*serving(tmp_path)))["n"] == 5
 
 
 def test_without_a_handler_it_is_the_generic_one(tmp_path: Path) -> None:
-    assert loader.handler_class(*serving(tmp_path, None)) is Handler
+    assert importing.handler_class(*serving(tmp_path, None)) is Handler
 
 
 def test_the_folder_comes_first_on_the_path(tmp_path: Path) -> None:
@@ -89,13 +89,13 @@ def test_the_folder_comes_first_on_the_path(tmp_path: Path) -> None:
         write(folder, GOOD.replace("of_the_handler", model))
     sys.path.insert(0, str(elsewhere))
     sys.path.append(str(service))  # as an editable install of the service, or PYTHONPATH, would put it
-    assert loader.handler_class(*serving(service)).model == "right"
+    assert importing.handler_class(*serving(service)).model == "right"
 
 
 def test_the_folder_is_put_on_the_path_once(tmp_path: Path) -> None:
     write(tmp_path, GOOD)
     for _ in range(3):
-        loader.handler_class(*serving(tmp_path))
+        importing.handler_class(*serving(tmp_path))
     assert sys.path.count(str(tmp_path)) == 1
 
 
@@ -196,7 +196,7 @@ async def test_a_handler_that_cannot_be_made(tmp_path: Path, pool: Pool, source:
     file = write(tmp_path, f"from listener import Handler\nclass Mine(Handler):\n{source}")
     service, route = serving(tmp_path)
     with pytest.raises(ConfigError) as caught:
-        await loader.load(service, route, loader.handler_class(service, route), {}, pool)
+        await loader.load(service, route, importing.handler_class(service, route), {}, pool)
     (sentence,) = caught.value.mistakes
     assert sentence.startswith(f"{tmp_path}/listener.yaml:7: the handler of 'r' cannot be loaded: {reason}")
     assert sentence.endswith(f"({file}:{line})")
@@ -265,7 +265,7 @@ async def test_a_model_cannot_be_called_while_handlers_are_loaded(tmp_path: Path
     service, route = serving(tmp_path, model="m")
     models = {"m": Model("m", TritonClient("http://127.0.0.1:1"))}
     with pytest.raises(ConfigError, match=r"model 'm' is not ready .*; models cannot be called yet when handlers are"):
-        await loader.load(service, route, loader.handler_class(service, route), models, pool)
+        await loader.load(service, route, importing.handler_class(service, route), models, pool)
 
 
 # Names that are nearly those of hooks
@@ -289,7 +289,7 @@ async def test_a_model_cannot_be_called_while_handlers_are_loaded(tmp_path: Path
 def test_what_is_nearly_a_hook_is_told_of(tmp_path: Path, name: str, meant: str) -> None:
     write(tmp_path, f"from listener import Handler\nclass Mine(Handler):\n    def {name}(self, x): ...\n")
     service, route = serving(tmp_path)
-    found = loader.near_misses(service, loader.handler_class(service, route))
+    found = shapes.near_misses(service, importing.handler_class(service, route))
     assert found == [f"loaded/mine.py: Mine.{name} is no hook; did you mean {meant!r}?"]
 
 
@@ -306,7 +306,7 @@ def test_what_is_nearly_a_hook_is_told_of(tmp_path: Path, name: str, meant: str)
     ],
 )
 def test_what_is_nearly_an_attribute_is_told_of(tmp_path: Path, name: str, meant: str) -> None:
-    (sentence,) = loader.near_misses(serving(tmp_path)[0], of(**{name: "x"}))
+    (sentence,) = shapes.near_misses(serving(tmp_path)[0], of(**{name: "x"}))
     assert sentence.endswith(f"Mine.{name} is no attribute of handlers; did you mean {meant!r}?")
 
 
@@ -342,13 +342,13 @@ def test_what_is_nearly_an_attribute_is_told_of(tmp_path: Path, name: str, meant
     ],
 )
 def test_ordinary_names_are_left_alone(tmp_path: Path, name: str) -> None:
-    assert loader.near_misses(serving(tmp_path)[0], of(**{name: "x"})) == []
+    assert shapes.near_misses(serving(tmp_path)[0], of(**{name: "x"})) == []
 
 
 def test_a_name_near_a_hook_that_is_there_is_left_alone(tmp_path: Path) -> None:
     service, _ = serving(tmp_path)
-    assert loader.near_misses(service, of(predict=some, perdict=some)) == []
-    assert loader.near_misses(service, Handler) == []
+    assert shapes.near_misses(service, of(predict=some, perdict=some)) == []
+    assert shapes.near_misses(service, Handler) == []
 
 
 def test_names_of_a_base_class_of_ones_own_count_as_well(tmp_path: Path) -> None:
@@ -358,5 +358,5 @@ def test_names_of_a_base_class_of_ones_own_count_as_well(tmp_path: Path) -> None
     class Mixin:
         def post_process(self) -> None: ...
 
-    (sentence,) = loader.near_misses(serving(tmp_path)[0], type("Mine", (Mixin, Base), {}))
+    (sentence,) = shapes.near_misses(serving(tmp_path)[0], type("Mine", (Mixin, Base), {}))
     assert sentence.endswith("test_loader.py: Base.preproces is no hook; did you mean 'preprocess'?")

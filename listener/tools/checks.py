@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from listener import loader, service
+from listener import importing, loader, service
 from listener.errors import ConfigError, one_line
 from listener.service import Service
 from listener.tensors import ModelSpec
@@ -70,7 +70,7 @@ def _expanded(found: Service) -> tuple[Service, list[str]]:
     """With what its Python composes, as far as that can be had, and what is wrong with it."""
     try:
         with handler_checks.quiet():
-            return loader.expanded(found), []
+            return importing.expanded(found), []
     except ConfigError as error:
         return found, list(error.mistakes)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Iterator, Mapping
 
-from listener import loader
+from listener import importing
 from listener.errors import ConfigError
 from listener.nodes import Ref, placed, single
 from listener.service import Service
@@ -19,7 +19,7 @@ def functions(found: Service) -> list[str]:
     """Functions that cannot be imported, or called as they will be."""
     try:
         with handler_checks.quiet():
-            loader.check_functions(found)
+            importing.check_functions(found)
     except ConfigError as error:
         return list(error.mistakes)
     return []

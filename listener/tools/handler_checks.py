@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from listener import loader
+from listener import importing, loader, shapes
 from listener.by_name import ByName
 from listener.call import Context
 from listener.errors import ConfigError, one_line
@@ -63,7 +63,7 @@ def import_class(service: Service, route: Route, mistakes: list[str]) -> type[Ha
     """The class of a route's handler; None after adding to `mistakes`."""
     try:
         with quiet():
-            return loader.handler_class(service, route)
+            return importing.handler_class(service, route)
     except ConfigError as error:
         mistakes += error.mistakes
     return None
@@ -82,7 +82,7 @@ def check(service: Service, route: Route, handler: type[Handler], specs: Mapping
         A sentence per mistake.
     """
     place = f"{_place(service, route)}.handler: {handler.__name__}"
-    told = [*loader.near_misses(service, handler), *(f"{place}.uses: {s}" for s in _absent(service, handler, specs))]
+    told = [*shapes.near_misses(service, handler), *(f"{place}.uses: {s}" for s in _absent(service, handler, specs))]
     mistakes = list(told)
     try:
         with quiet():
@@ -110,7 +110,7 @@ def _callable(service: Service) -> set[str]:
     Raises:
         ConfigError: that cannot be told, as one of them is wrong.
     """
-    classes = [(route, loader.handler_class(service, route)) for route in service.steps.values()]
+    classes = [(route, importing.handler_class(service, route)) for route in service.steps.values()]
     return set().union(*(loader.model_names(route, handler) for route, handler in classes))
 
 

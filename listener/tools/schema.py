@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 import yaml
 
-from listener import loader
+from listener import importing, loader
 from listener.contract import composed, described, openapi
 from listener.contract import schema as schemas
 from listener.contract.schema import Schema
@@ -57,7 +57,7 @@ def of_service(found: Service, name: str | None) -> Schemata:
     Raises:
         ConfigError: something is wrong or missing.
     """
-    found = loader.expanded(found)
+    found = importing.expanded(found)
     place = str(found.file if found.file.exists() else found.repository)
     default = found.default or _only_model(found)
     if name is None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from listener import loader, service
+from listener import importing, service
 from listener.errors import ConfigError
 from listener.tools import checks
 from tests.tools.tiny_service import Tiny, onnx_file
@@ -158,7 +158,7 @@ def test_a_function_that_is_none_has_one_sentence_at_the_check_and_at_the_start(
     said = sentence.format(file=tiny.folder / "handlers" / "given.py", argument=ARGUMENT[field])
     assert mistakes == [f"4: nodes.a.{field}: {said}"]
     with pytest.raises(ConfigError) as caught:
-        loader.imported(service.read(tiny.folder))
+        importing.imported(service.read(tiny.folder))
     assert caught.value.mistakes == (f"{tiny.yaml}:{mistakes[0]}",)
 
 
@@ -217,5 +217,5 @@ def test_a_node_that_nobody_uses_is_no_mistake(tiny: Tiny, text: str) -> None:
 def test_all_handlers_are_told_at_the_start(tiny: Tiny, tmp_path: Path) -> None:
     tiny.yaml.write_text("default: a\nroutes:\n  a: {handler: 'no.a:A'}\n  b: {handler: 'no.b:B'}\n")
     with pytest.raises(ConfigError) as caught:
-        loader.imported(service.read(tiny.folder))
+        importing.imported(service.read(tiny.folder))
     assert [mistake.split(": ")[1] for mistake in caught.value.mistakes] == ["routes.a.handler", "routes.b.handler"]

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from listener import loader
+from listener import importing, loader
 from listener.errors import ConfigError, one_line
 from listener.service import Service
 from listener.tools import repository
@@ -43,7 +43,7 @@ def drawn(service: Service, route: str = "") -> Picture:
         ConfigError: there is nothing of that name, or nothing to draw.
     """
     with contextlib.redirect_stdout(sys.stderr):  # for what Python composes, which may print
-        service = loader.expanded(service)
+        service = importing.expanded(service)
     if not service.choices:  # then requests can name every model
         models = repository.names(service.repository)
         if not models:
@@ -59,7 +59,7 @@ def _models(service: Service) -> dict[str, str]:
         if route.handler and not route.model:
             # a drawing needs no more of a handler than this; `check` says what is wrong with it
             with contextlib.suppress(ConfigError), contextlib.redirect_stdout(sys.stderr):
-                found[name] = loader.model_name(route, loader.handler_class(service, route)) or ""
+                found[name] = loader.model_name(route, importing.handler_class(service, route)) or ""
     return found
 
 

@@ -1,0 +1,194 @@
+"""From the text `module.path:name` in listener.yaml to classes, functions and nodes, or to what is wrong with it."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from listener import compose, shapes
+from listener.errors import ConfigError, one_line
+from listener.handler import Handler
+from listener.nodes import (
+    MERGES,
+    Cascade,
+    Composed,
+    Ensemble,
+    From,
+    Function,
+    Named,
+    Node,
+    Ref,
+    Step,
+    Switch,
+    field_of,
+    named,
+    placed,
+    rebuilt,
+)
+from listener.service import Route, Service, with_graphs
+
+K = TypeVar("K")
+
+
+def handler_class(service: Service, route: Route) -> type[Handler]:
+    """Imports a route's handler class; the generic `Handler` where the route names none.
+
+    The service folder comes first on `sys.path`, so `handlers.digits` is its `handlers/digits.py`.
+
+    Raises:
+        ConfigError: not importable, no such class, not a handler, or with methods that cannot be called as they will
+            be; with listener.yaml's line and, for an error inside the module, the module's own line.
+    """
+    if route.handler is None:
+        return Handler
+    place = f"{service.file}:{route.line}: {route.field}.handler"
+    found = _imported(service, route.handler, place, "class")
+    if not (inspect.isclass(found) and issubclass(found, Handler)):
+        raise ConfigError(f"{place}: {route.handler!r} is not a subclass of listener.Handler")
+    if sentences := [*shapes.of_handler(found), *shapes.of_models(route, found)]:
+        raise ConfigError(*(f"{place}: {found.__name__}{sentence}" for sentence in sentences))
+    return found
+
+
+def expanded(service: Service) -> Service:
+    """The service with the nodes that its Python composes (`graph: module.path:name`), which is imported for it.
+
+    Raises:
+        ConfigError: with a sentence for each of them that cannot be had.
+    """
+    mistakes: list[str] = []
+    graphs: dict[str, Named] = {}
+    for name, each in service.graphs.items():
+        try:
+            graphs[name] = replace(each, node=_composed(service, each.node, each.field))
+        except ConfigError as error:
+            mistakes += error.mistakes
+    if mistakes:
+        raise ConfigError(*mistakes)
+    return service if graphs == service.graphs else with_graphs(service, graphs)
+
+
+def _composed(service: Service, node: Node, place: str) -> Node:
+    if not isinstance(node, Composed):
+        return rebuilt(node, lambda where, child: _composed(service, child, place + field_of(node, where)))
+    where = f"{service.file}:{node.line}: {place}.graph"
+    found = _imported(service, node.source, where, "node")
+    try:
+        is_function = callable(found) and not inspect.isclass(found)
+        return _located(compose.node(found() if is_function else found), node.line)
+    except (Exception, SystemExit) as error:
+        raise ConfigError(f"{where}: {node.source!r}: {explain(error, service.folder)}") from error
+
+
+def _located(node: Node, line: int) -> Node:
+    """The node where what has a line stands in that one of listener.yaml."""
+    made = replace(node, line=line) if isinstance(node, Step | Ref) else node
+    return rebuilt(made, lambda _, child: _located(child, line))
+
+
+def imported(service: Service) -> tuple[dict[str, type[Handler]], dict[str, Callable[..., Any]]]:
+    """The handler classes of all routes and parts, by name, and the functions of the graph, by `module.path:name`.
+
+    Raises:
+        ConfigError: what is wrong with all of them.
+    """
+    classes = {(name, ""): partial(handler_class, service, route) for name, route in service.steps.items()}
+    functions = _functions(service)
+    found = _all({**classes, **functions})
+    return {name: found[name, ""] for name, _ in classes}, {source: found[at, source] for at, source in functions}
+
+
+def check_functions(service: Service) -> None:
+    """Raises ConfigError where the graph names functions that cannot be imported, or called as they will be."""
+    _all(_functions(service))
+
+
+def _functions(service: Service) -> dict[tuple[str, str], Callable[[], Any]]:
+    """What imports the functions of the graph, by field and name."""
+    return {
+        (at, named(said.source)): partial(_function, service, f"{service.file}:{said.line or graph.line}: {at}", said)
+        for graph in service.graphs.values()
+        for at, node in placed(graph)
+        for said in _named(node)
+    }
+
+
+def _all(find: Mapping[K, Callable[[], Any]]) -> dict[K, Any]:
+    """What all of them give; raises ConfigError with the mistakes of all."""
+    found: dict[K, Any] = {}
+    mistakes: list[str] = []
+    for key, each in find.items():
+        try:
+            found[key] = each()
+        except ConfigError as error:
+            mistakes += error.mistakes
+    if mistakes:
+        raise ConfigError(*dict.fromkeys(mistakes))
+    return found
+
+
+class _Said(NamedTuple):
+    """A function that a node has: as it is said, its key, its line, and what it is called with besides the context."""
+
+    source: Function
+    key: str
+    line: int
+    argument: str
+
+
+def _named(node: Node) -> Iterator[_Said]:
+    match node:
+        case Switch(on=From(kind="function", what=said, line=line)):
+            yield _Said(said, "switch.function", line, "instance")
+        case Ensemble(merge=said, line=line) if said not in MERGES:
+            yield _Said(said, "ensemble.merge", line, "predictions")
+        case Cascade(score=said, line=line) if callable(said) or ":" in said:
+            yield _Said(said, "cascade.score", line, "prediction")
+
+
+def _function(service: Service, node: str, said: _Said) -> Callable[..., Any]:
+    """One function of the graph."""
+    place, source = f"{node}.{said.key}", said.source
+    found: Any = _imported(service, source, place, "function") if isinstance(source, str) else source
+    if not callable(found):
+        raise ConfigError(f"{place}: {source!r} is nothing to call")
+    if sentence := shapes.of_function(found, said.argument):
+        raise ConfigError(f"{place}: {named(source)!r} {sentence}")
+    made: Callable[..., Any] = found
+    return made
+
+
+def _imported(service: Service, source: str, place: str, kind: str) -> Any:
+    """What `module.path:name` in the service's folder names; `place` and `kind` are for messages."""
+    module_name, _, name = source.partition(":")
+    _first_on_path(service.folder)
+    try:
+        module = importlib.import_module(module_name)
+    except SystemExit as error:
+        raise ConfigError(f"{place}: {source!r} ends the process when it is imported (status {error})") from error
+    except Exception as error:
+        raise ConfigError(f"{place}: {module_name!r} cannot be imported: {explain(error, service.folder)}") from error
+    if (found := getattr(module, name, None)) is None:
+        raise ConfigError(f"{place}: {module.__file__} has no {kind} {name!r}")
+    return found
+
+
+def _first_on_path(folder: Path) -> None:
+    if sys.path[:1] != [str(folder)]:
+        sys.path[:] = [str(folder), *(entry for entry in sys.path if entry != str(folder))]
+
+
+def explain(error: BaseException, folder: Path) -> str:
+    """Kind, text and the innermost line inside the service folder."""
+    if isinstance(error, SyntaxError):
+        return f"SyntaxError: {error.msg} ({error.filename}:{error.lineno})"
+    inside = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).is_relative_to(folder)]
+    where = f" ({inside[-1].filename}:{inside[-1].lineno})" if inside else ""
+    return one_line(f"{type(error).__name__}: {error}") + where
