@@ -6,7 +6,7 @@ They are named tuples, which are made in a third of a frozen dataclass's time; e
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, overload
 
@@ -185,6 +185,7 @@ class Call(NamedTuple):
         booleans: whether an instance may hold true or false; numpy would take them for numbers.
         alone: an instance that is at fault gets `Failed` for a prediction, and the others theirs.
         chosen_by: fields of the instances that have said the way; a model without code is not asked about them.
+        shared: others get the same instances, so that a handler, which may change them, has to get copies.
     """
 
     instances: Sequence[Json]
@@ -192,6 +193,23 @@ class Call(NamedTuple):
     booleans: bool = True
     alone: bool = False
     chosen_by: frozenset[str] = frozenset()
+    shared: bool = False
+
+    def own(self) -> Call:
+        """The same with instances that may be changed at the top without harm to others."""
+        copies = [instance.copy() if type(instance) in (dict, list) else instance for instance in self.instances]
+        return self._replace(instances=copies, shared=False)
+
+    def for_inputs(self, inputs: Collection[str]) -> Call:
+        """The same without the fields that have said the way, unless the model has inputs of their names."""
+        if not (spare := self.chosen_by.difference(inputs)):
+            return self
+        plain = self.plain()
+        kept = [
+            {name: value for name, value in each.items() if name not in spare} if isinstance(each, dict) else each
+            for each in plain.instances
+        ]
+        return plain._replace(instances=kept)
 
     def plain(self) -> Call:
         """The same where the instances are a list, and none of them a view of the body."""

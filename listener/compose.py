@@ -104,7 +104,7 @@ def split(arms: Mapping[str, float | Arm], *, parameter: str = "", header: str =
         parameter, header, field: one of them, whose value stays on its arm; none = drawn for each request.
     """
     _some(arms, 1, "split")
-    made = {name: each if isinstance(each, Arm) else arm(each, name) for name, each in arms.items()}
+    made = {_name(name): each if isinstance(each, Arm) else arm(each, name) for name, each in arms.items()}
     return Split(made, _source("a split", parameter=parameter, header=header, field=field))
 
 
@@ -126,11 +126,12 @@ def ensemble(
         optional: members whose failure is None in place of a prediction.
     """
     made = _nodes(members if isinstance(members, Mapping) else {name: name for name in members}, "members")
+    optional = frozenset(optional)
     if isinstance(merge, str) and not is_import(merge):
         _known("merge", merge, MERGES)
-    if unknown := set(optional) - made.keys():
+    if unknown := optional - made.keys():
         raise ValueError(f"optional names {', '.join(map(repr, sorted(unknown)))}, which is no member")
-    return Ensemble(made, merge, frozenset(optional))
+    return Ensemble(made, merge, optional)
 
 
 def fallback(*nodes: Given) -> Fallback:
@@ -206,7 +207,13 @@ def _named(handler: type[Any]) -> str:
 
 def _nodes(given: Mapping[str, Given], what: str) -> dict[str, Node]:
     _some(given, 1, what)
-    return {name: node(each) for name, each in given.items()}
+    return {_name(name): node(each) for name, each in given.items()}
+
+
+def _name(given: object) -> str:
+    if not isinstance(given, str):
+        raise TypeError(f"the name {given!r} is no text; {str(given)!r} is")
+    return given
 
 
 def _source(whose: str, **said: str | Asked | None) -> From | None:

@@ -152,7 +152,7 @@ class Handler:
             if context.media_type:
                 _check_media_type(context.media_type, spec)
             if call.chosen_by:
-                call = _without(call, spec)
+                call = call.for_inputs({tensor.name for tensor in spec.inputs})
             if type(call.instances) in _WHOLE and (one := _as_one(call.instances, spec)):
                 reply = await self.predict(Call(one, context))
                 return Reply(reply.predictions, whole=True)
@@ -257,18 +257,6 @@ class Handler:
         self._before_pace, self._after_pace = Pace(f"reading for {name!r}"), Pace(f"predictions of {name!r}")
         if is_plain(self.predict):
             self.__dict__["predict"] = in_thread(self.predict, pool)
-
-
-def _without(call: Call, spec: ModelSpec) -> Call:
-    """The call without the fields that have said the way to this model, unless they are its inputs."""
-    spare = call.chosen_by - {tensor.name for tensor in spec.inputs}
-    plain = call.plain()
-    return plain._replace(
-        instances=[
-            {name: value for name, value in each.items() if name not in spare} if isinstance(each, dict) else each
-            for each in plain.instances
-        ]
-    )
 
 
 def _read_alone(instances: Sequence[Json], spec: ModelSpec) -> list[Batch]:

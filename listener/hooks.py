@@ -10,6 +10,7 @@ import time
 from asyncio.events import _set_running_loop as set_running_loop
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
+from types import CoroutineType
 from typing import Any, NoReturn, TypeVar
 
 from listener.apart import Apart, Failed
@@ -116,7 +117,7 @@ class Hook:
         self._route, self._name, self._apart = route, name, apart
         self._pace = Pace(f"{name} of {route!r}", "thread" if place == "process" else place)
         self.is_default = default is not None and getattr(function, "__func__", None) is default
-        self._is_async = inspect.iscoroutinefunction(function)
+        self._is_async = waits(function)
         self._function = with_context(function)
 
     async def each(self, items: Sequence[Any], context: Context, pool: Pool, alone: bool = False) -> list[Any]:
@@ -170,7 +171,14 @@ class Hook:
 
     def _called(self, index: int, item: Any, context: Context) -> Any:
         try:
-            return self._function(item, context)
+            made = self._function(item, context)
+            if type(made) is CoroutineType:  # maybe of a plain function around an `async def`
+                made.close()  # or else Python would warn of it as well, at some other time
+                raise TypeError(
+                    f"{self._name} returned a coroutine, which is a call without its `await` (in an `async def` hook), "
+                    f"for instances[{index}]"
+                )
+            return made
         except BaseException as error:  # in a thread of the pool: not even SystemExit may get out of it
             raise self._blame(error, index, context) from error
 
@@ -190,6 +198,11 @@ class Hook:
         if isinstance(error, TensorError):
             return InstanceError(str(error), index)
         return error if isinstance(error, ListenerError) else failed(self._route, self._name, error, context, index)
+
+
+def waits(function: Callable[..., Any]) -> bool:
+    """Whether it is an `async def`, or an object whose call is one."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
 
 def is_plain(function: Callable[..., Any]) -> bool:

@@ -141,10 +141,6 @@ class Readiness:
             self._forget()
             return ["Triton is not ready"]
         await self._ask_models()
-        if lacking := self._missing(self._lack):
-            self._warm.clear()
-            self._end_aside()
-            return lacking
         if not self._introduced:
             await self._server.introduce()
             try:
@@ -154,6 +150,8 @@ class Readiness:
             self._introduced = True
         await self._read_specs()
         if lacking := self._missing(self._lack):
+            self._warm.clear()
+            self._end_aside()
             return lacking
         await self._warm_up_cold()
         self._note_what_is_not_needed()

@@ -99,6 +99,8 @@ class Reload:
         while True:
             try:
                 await self._watch_as_it_is()
+            except FileNotFoundError:  # a folder went in this moment
+                await asyncio.sleep(_QUIET_MS / 1000)
             except OSError as error:
                 raise GaveUp(
                     f"--reload: the files cannot be watched: {error}; WATCHFILES_FORCE_POLLING=true does without the "

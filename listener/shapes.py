@@ -37,7 +37,7 @@ def of_function(function: Callable[..., Any], argument: str) -> str:
         function: the function; it may be `async def`.
         argument: the name of what it is called with.
     """
-    if inspect.isasyncgenfunction(function):
+    if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
         return "cannot be a generator"
     try:
         inspect.signature(function).bind(*[None] * (2 if takes_context(function) else 1))
@@ -59,6 +59,8 @@ def of_models(route: Route, handler: type[Handler]) -> Iterator[str]:
     model: Any = handler.model
     if not isinstance(model, str | None):
         yield f".model is {model!r}; it has to be a model's name, or None for a handler that only calls others"
+    if model is None and not route.model and route.version:
+        yield ".model is None, so it has no versions"
     if model is None and not route.model and handler.predict is Handler.predict:
         yield ".model is None, so it has to have a predict of its own"
 

@@ -68,7 +68,11 @@ class Builder:
         return self._made[name]
 
     def _node(self, node: described.Node, name: str) -> Node:
-        inner = {where: self._node(child, f"{name}.{where}") for where, child in described.children(node)}
+        is_limited = isinstance(node, described.Limited)  # which moves no key of a split to another arm
+        inner = {
+            where: self._node(child, name if is_limited else f"{name}.{where}")
+            for where, child in described.children(node)
+        }
         match node:
             case described.Ref():
                 found = self._named(node.name)
@@ -88,7 +92,7 @@ class Builder:
             case described.Ensemble():
                 members = {member: inner[f"members.{member}"] for member in node.members}
                 merge = (MERGES.get(node.merge) if isinstance(node.merge, str) else None) or self._imported(node.merge)
-                return Ensemble(members, Hook(name, "merge", merge), self._pool, node.optional)
+                return Ensemble(name, members, Hook(name, "merge", merge), self._pool, node.optional)
             case described.Fallback():
                 return Fallback(name, list(inner.values()))
             case described.Cascade():
@@ -104,7 +108,7 @@ class Builder:
     def _source(self, on: From, name: str) -> Source:
         if on.kind != "function":
             return source(on)
-        return asked(Hook(name, "function", self._imported(on.what)), self._pool)
+        return asked(Hook(name, "its function", self._imported(on.what)), self._pool)
 
     def _imported(self, given: Function) -> Callable[..., Any]:
         return self._import(given) if isinstance(given, str) else given

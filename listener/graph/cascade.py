@@ -10,7 +10,7 @@ import numpy as np
 from listener.call import Call, Failed, Json, Reply
 from listener.errors import HandlerFailed
 from listener.graph.choosing import MISSING, reach
-from listener.graph.grouping import each, part, placed
+from listener.graph.grouping import each, part, placed, results
 from listener.graph.node import Node
 from listener.hooks import Hook
 from listener.pool import Pool
@@ -22,7 +22,7 @@ class Cascade:
     Args:
         name: for messages.
         nodes: the cheapest first.
-        below: scores below this are not good enough; one that is no number is not either.
+        below: scores below this are not good enough; NaN is not either, and what cannot be compared fails the request.
         score: gives that of a prediction, `score_at` or a user's.
         pool: threads for it.
     """
@@ -32,7 +32,7 @@ class Cascade:
         self._nodes, self._below, self._score, self._pool = nodes, below, score, pool
 
     async def __call__(self, call: Call) -> Reply:
-        call = call.plain()
+        call = call.plain()._replace(shared=True)
         made, left = list(each(await self._nodes[0](call))), list(range(len(call.instances)))
         for node in self._nodes[1:]:
             left = await self._unsure(call, made, left)
@@ -42,14 +42,19 @@ class Cascade:
                 made[index] = prediction
         return Reply(made)
 
-    async def _unsure(self, call: Call, made: Sequence[Json], among: Sequence[int]) -> list[int]:
+    async def _unsure(self, call: Call, made: list[Json], among: Sequence[int]) -> list[int]:
         """The places of predictions that another node shall make. What is the instance's fault none can mend."""
         among = [index for index in among if not isinstance(made[index], Failed)]
         with placed(among):
-            scores = await self._score.each([made[index] for index in among], call.context, self._pool, call.alone)
+            scores = await results(self._score, [made[index] for index in among], call, self._pool)
+        for index, score in zip(among, scores, strict=True):
+            if isinstance(score, Failed):
+                made[index] = score
         return [index for index, score in zip(among, scores, strict=True) if not self._is_good(score)]
 
     def _is_good(self, score: Any) -> bool:
+        if isinstance(score, Failed):
+            return True
         try:
             return bool(score >= self._below)
         except Exception as error:

@@ -29,6 +29,7 @@ class Fallback:
         self._name, self._nodes = name, nodes
 
     async def __call__(self, call: Call) -> Reply:
+        call = call._replace(shared=True)
         for index, node in enumerate(self._nodes[:-1]):
             try:
                 return await node(call)
@@ -39,6 +40,7 @@ class Fallback:
 
     async def stream(self, call: Call) -> AsyncGenerator[Piece, None]:
         """As pieces: once the first one is there, the status has gone out, and a failure stays one."""
+        call = call._replace(shared=True)
         for index, node in enumerate(self._nodes):
             begun = False
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -9,8 +10,10 @@ from typing import TypeVar
 
 from listener.at_once import at_once
 from listener.call import Call, Failed, Json, Reply
-from listener.errors import InstanceError, InstancesFailed
+from listener.errors import DeadlineExceeded, InstanceError, InstancesFailed
 from listener.graph.node import Node
+from listener.hooks import Hook
+from listener.pool import Pool
 
 K = TypeVar("K", bound=Hashable)
 
@@ -91,18 +94,20 @@ async def one_by_one(call: Call, node: Node) -> Reply:
 
     Raises:
         ListenerError: as the node, where no instance of the request is to blame.
+        DeadlineExceeded: the time was up before all of them were told.
     """
     failed: dict[int, Failed] = {}
     left = list(range(len(call.instances)))
-    asked = call
+    asked = call = call._replace(shared=True)
     while left:
         try:
             reply = await node(asked)
         except (InstanceError, InstancesFailed) as error:
             errors = error.errors if isinstance(error, InstancesFailed) else [error]
             places = {each.index: each.reason for each in errors}
-            if not all(place in range(len(left)) for place in places):
+            if not places or not all(place in range(len(left)) for place in places):
                 raise
+            await _turn_of_others(call)
             failed.update((left[place], Failed(reason)) for place, reason in places.items() if place is not None)
             left = [index for index in left if index not in failed]
             plain = call.plain()
@@ -112,6 +117,28 @@ async def one_by_one(call: Call, node: Node) -> Reply:
             return reply
         return Reply(_filled(failed, left, each(reply)))
     return Reply([failed[index] for index in range(len(call.instances))])
+
+
+async def _turn_of_others(call: Call) -> None:
+    """A node that blames one instance at a time is asked often, and may never wait."""
+    await asyncio.sleep(0)
+    if call.context.remaining() == 0:
+        raise DeadlineExceeded("the request's time is up")
+
+
+async def results(hook: Hook, items: Sequence[Json], call: Call, pool: Pool) -> list[Json]:
+    """What a user's function says of each item; `Failed` for what is an instance's fault, where these fail alone.
+
+    Raises:
+        ListenerError: as the function has it. An `InstanceError` has the place among the items.
+    """
+    try:
+        return await hook.each(items, call.context, pool, call.alone)
+    except InstancesFailed as error:
+        failed = {each.index: Failed(each.reason) for each in error.errors if each.index is not None}
+        left = [index for index in range(len(items)) if index not in failed]
+        made = await hook.each([items[index] for index in left], call.context, pool, call.alone)
+        return _filled(failed, left, made)
 
 
 def _filled(failed: Mapping[int, Failed], left: Sequence[int], predictions: Sequence[Json]) -> list[Json]:

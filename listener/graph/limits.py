@@ -34,15 +34,17 @@ class Limits:
         self._name, self._node, self._timeout, self._retry = name, node, timeout, retry
 
     async def __call__(self, call: Call) -> Reply:
+        call = self._shared(call)
         if self._timeout is None:
             return await self._tried(call)
-        deadline = min(call.context.deadline, time.monotonic() + self._timeout)
-        limited = call._replace(context=call.context._replace(deadline=deadline))
         try:
             async with asyncio.timeout(self._timeout):
-                return await self._tried(limited)
+                return await self._tried(_until(call, self._timeout))
         except TimeoutError:
             raise DeadlineExceeded(f"{self._name!r} took longer than its {self._timeout:g} s") from None
+
+    def _shared(self, call: Call) -> Call:
+        return call._replace(shared=True) if self._retry else call
 
     async def _tried(self, call: Call) -> Reply:
         for attempt in range(self._retry):
@@ -55,12 +57,14 @@ class Limits:
 
     async def stream(self, call: Call) -> AsyncGenerator[Piece, None]:
         """As pieces: the time is until the first one, then between two; after the first one nothing is tried again."""
+        call = self._shared(call)
         clock = asyncio.get_running_loop().time
         until = None if self._timeout is None else clock() + self._timeout
         for attempt in range(self._retry + 1):
             begun = False
             try:
-                async with aclosing(stream(self._node, call)) as pieces:
+                asked = call if self._timeout is None else _until(call, self._timeout)
+                async with aclosing(stream(self._node, asked)) as pieces:
                     while True:
                         async with asyncio.timeout_at(until):
                             piece = await anext(pieces, _END)
@@ -74,6 +78,12 @@ class Limits:
                     raise
             except TimeoutError:
                 raise DeadlineExceeded(f"{self._name!r} took longer than its {self._timeout:g} s") from None
+
+
+def _until(call: Call, seconds: float) -> Call:
+    """The call with so much time from now on, if it had more."""
+    deadline = min(call.context.deadline, time.monotonic() + seconds)
+    return call._replace(context=call.context._replace(deadline=deadline))
 
 
 async def _paused(attempt: int, call: Call) -> bool:

@@ -23,15 +23,21 @@ class Sequence_:
         self._steps = steps
 
     async def __call__(self, call: Call) -> Reply:
-        first, reply = call.plain(), None
+        first, reply = call.plain()._replace(shared=True), None
         for node, given in self._steps:
-            instances: Sequence[Json] = first.instances
+            asked, instances = first, first.instances
             if reply is not None:
                 pairs = zip(first.instances, each(reply), strict=True)
                 instances = [_next(given, instance, made) for instance, made in pairs]
-            reply = await onward(call, instances, node)
+                asked = first if given == "instance" else _of_ours(first)
+            reply = await onward(asked, instances, node)
         assert reply is not None
         return reply
+
+
+def _of_ours(call: Call) -> Call:
+    """The call whose instances are no more what the caller sent."""
+    return call._replace(context=call.context._replace(media_type=""), chosen_by=frozenset())
 
 
 def _next(given: Input, instance: Json, prediction: Json) -> Json:

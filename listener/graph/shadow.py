@@ -61,46 +61,38 @@ class Shadow:
     ) -> None:
         self._name, self._node, self._mirror = name, node, mirror
         self._share, self._limit, self._compare, self._timeout = share, limit, compare, timeout
-        self._waiting, self._quiet_until = 0, 0.0
+        self._quiet_until = 0.0
         self._running: set[asyncio.Task[None]] = set()
         self.counts = Counts()
 
     async def __call__(self, call: Call) -> Reply:
-        kept = self._kept(call)
-        if kept is None:
+        if not self._draws():
             return await self._node(call)
-        try:
-            reply = await self._node(call)
-        except BaseException:
-            self._waiting -= 1
-            raise
+        kept = _kept(call)
+        reply = await self._node(call._replace(shared=True))
         said = list(each(reply)) if self._compare else None
         call.context.afterwards(lambda: self._begin(kept, said))
         return reply
 
     async def stream(self, call: Call) -> AsyncGenerator[Piece, None]:
         """The pieces of the node that answers. The mirror's answer is not compared with them."""
-        kept = self._kept(call)
-        try:
-            async with aclosing(stream(self._node, call)) as pieces:
-                async for piece in pieces:
-                    yield piece
-        except BaseException:
-            self._waiting -= kept is not None
-            raise
+        kept = _kept(call) if self._draws() else None
+        async with aclosing(stream(self._node, call._replace(shared=kept is not None))) as pieces:
+            async for piece in pieces:
+                yield piece
         if kept is not None:
             call.context.afterwards(lambda: self._begin(kept, None))
 
-    def _kept(self, call: Call) -> Call | None:
-        """The copy, which has its place from now on; None = there shall be none."""
-        if self._share < 1 and random.random() >= self._share:
-            return None
-        if self._waiting >= self._limit:
+    def _draws(self) -> bool:
+        return self._share >= 1 or random.random() < self._share
+
+    def _begin(self, call: Call, said: Sequence[Json] | None) -> None:
+        if len(self._running) >= self._limit:
             self._drop()
-            return None
-        self._waiting += 1
-        # what lies in memory of the request is gone when the copy is sent
-        return call if isinstance(call.instances, Lazy) else call.plain()
+            return
+        task = asyncio.get_running_loop().create_task(self._sent(call, said))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
 
     def _drop(self) -> None:
         self.counts.dropped += 1
@@ -108,16 +100,7 @@ class Shadow:
             return
         self._quiet_until = now + _QUIET
         told = "%r has dropped %d copies for its mirror so far: %d are on their way"
-        log.warning(told, self._name, self.counts.dropped, self._waiting)
-
-    def _begin(self, call: Call, said: Sequence[Json] | None) -> None:
-        task = asyncio.get_running_loop().create_task(self._sent(call, said))
-        self._running.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
-        self._waiting -= 1
+        log.warning(told, self._name, self.counts.dropped, len(self._running))
 
     async def _sent(self, call: Call, said: Sequence[Json] | None) -> None:
         context = call.context._replace(deadline=time.monotonic() + self._timeout, after=None)
@@ -125,7 +108,7 @@ class Shadow:
         ASIDE.set(True)  # this task's alone
         try:
             async with asyncio.timeout(self._timeout):
-                reply = await self._mirror(call._replace(context=context))
+                reply = await self._mirror(call._replace(context=context, shared=True))
         except Exception as error:
             self.counts.failed += 1
             log.warning(
@@ -160,6 +143,11 @@ class Shadow:
             task.cancel()
         if self._running:
             await asyncio.wait(self._running, timeout=_CLOSING)
+
+
+def _kept(call: Call) -> Call:
+    """The copy: what lies in memory of the request is gone when it is sent."""
+    return call if isinstance(call.instances, Lazy) else call.plain()
 
 
 def _words(prediction: Json) -> str:

@@ -7,7 +7,7 @@ import math
 import random
 from collections.abc import Mapping
 
-from listener.call import Call, Reply
+from listener.call import Call, Json, Reply
 from listener.graph.choosing import Source, read, source, word
 from listener.graph.grouping import by_keys
 from listener.graph.node import Node
@@ -25,7 +25,7 @@ class Split:
         name: two splits of different names draw differently.
         weights: by arm; above 0.
         nodes: by arm.
-        sticky: the key; None, or where a request has none: drawn once for the request.
+        sticky: the key; None, or where a request has none, null or an empty text: drawn once for the request.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Split:
         if self._sticky is None or self._source is None:
             return self._nodes[self._drawn()], call
         drawn = self._drawn()
-        keys = [drawn if (key := word(value)) is None else self.arm(key) for value in await self._source(call)]
+        keys = [self.arm(key) if (key := _key(value)) else drawn for value in await self._source(call)]
         return by_keys(keys, self._nodes.__getitem__), read(call, self._sticky)
 
     def arm(self, key: str) -> str:
@@ -64,3 +64,7 @@ class Split:
 
     def _drawn(self) -> str:
         return random.choices(list(self._weights), list(self._weights.values()))[0]
+
+
+def _key(value: Json) -> str | None:
+    return None if value is None else word(value)

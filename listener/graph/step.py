@@ -7,6 +7,8 @@ from collections.abc import AsyncGenerator, Awaitable, Mapping
 from contextlib import aclosing
 from typing import Any, Protocol
 
+import numpy as np
+
 from listener import decoupled
 from listener.call import Call, Failed, Json, Reply
 from listener.decoupled import Piece
@@ -66,10 +68,12 @@ class Step:
 
     async def _asked(self, call: Call) -> Reply:
         if self.is_decoupled:
-            return await decoupled.collect(self._relay, call, self.handler.spec)
+            return await decoupled.collect(self._relay, self._for_model(call), self.handler.spec)
         usual = self.handler.reads_views
         if not usual:
             call = call.plain()
+        if call.shared and self._generic is None:
+            call = call.plain().own()
         try:
             reply = await (self._collected(call) if self.streams else self.handler.predict(call))
         except BaseException as error:
@@ -121,7 +125,12 @@ class Step:
         if self.streams:
             # its time begins anew with each event, so that it has no deadline that it could know
             return self._told(call._replace(context=call.context._replace(deadline=float("inf"))))
-        return decoupled.events(self._relay, call, self.handler.spec) if self.is_decoupled else self._whole(call)
+        if self.is_decoupled:
+            return decoupled.events(self._relay, self._for_model(call), self.handler.spec)
+        return self._whole(call)
+
+    def _for_model(self, call: Call) -> Call:
+        return call.for_inputs([tensor.name for tensor in self.handler.spec.inputs])
 
     async def _fixed_stream(self, call: Call) -> AsyncGenerator[Piece, None]:
         async with aclosing(self.stream(await self._at_version(call))) as pieces:
@@ -155,7 +164,7 @@ class Step:
 
 def _settled(reply: Reply, alone: bool) -> Reply:
     """The same where a handler gave an `InstanceError` for a prediction, which is as good as raising it."""
-    if not isinstance(reply.predictions, list):
+    if isinstance(reply.predictions, np.ndarray):
         return reply
     wrong = {index: said for index, said in enumerate(reply.predictions) if isinstance(said, InstanceError)}
     if not wrong:

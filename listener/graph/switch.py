@@ -29,11 +29,19 @@ class Switch:
         return one_by_one(call, self._sent) if call.alone else self._sent(call)
 
     async def _sent(self, call: Call) -> Reply:
-        node, call = await self.chosen(call)
+        node, call = await self._found(call)
         return await node(call)
 
     async def chosen(self, call: Call) -> tuple[Node, Call]:
-        """The node of all instances, or what sends each to its own."""
+        """The node of all instances, or what sends each to its own, or says what is wrong with it."""
+        try:
+            return await self._found(call)
+        except (InstanceError, InstancesFailed):
+            if not call.alone:
+                raise
+            return self.__call__, call
+
+    async def _found(self, call: Call) -> tuple[Node, Call]:
         words = [word(value) for value in await self._source(call)]
         if self._otherwise is None:
             self._refuse_others(words, call.alone)
@@ -42,14 +50,16 @@ class Switch:
 
     def _refuse_others(self, words: Sequence[str | None], alone: bool) -> None:
         """Raises where a value has no case: what instances that are at fault raise, or BadRequest."""
-        told = f"{self._what()} is {{}}; it can be {', '.join(self._cases)}"
-        wrong = [(index, told.format(_said(text))) for index, text in enumerate(words) if text not in self._cases]
+        wrong = [(index, text) for index, text in enumerate(words) if text not in self._cases]
         if not wrong:
             return
         if not self._on.per_instance:
-            raise BadRequest(wrong[0][1])
-        errors = [InstanceError(sentence, index) for index, sentence in wrong]
+            raise BadRequest(self._told(wrong[0][1]))
+        errors = [InstanceError(self._told(text), index) for index, text in wrong]
         raise InstancesFailed(str(errors[0]), errors) if alone else errors[0]
+
+    def _told(self, text: str | None) -> str:
+        return f"{self._what()} is {_said(text)}; it can be {', '.join(self._cases)}"
 
     def _node(self, key: str | None) -> Node:
         if key is None:

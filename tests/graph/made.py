@@ -27,4 +27,4 @@ def cascade(nodes: Sequence[Node], below: float, score: Any = "") -> Cascade:
 
 
 def ensemble(members: Mapping[str, Node], merge: Any = "object", optional: Collection[str] = ()) -> Ensemble:
-    return Ensemble(members, Hook("e", "merge", merge if callable(merge) else MERGES[merge]), POOL, optional)
+    return Ensemble("e", members, Hook("e", "merge", merge if callable(merge) else MERGES[merge]), POOL, optional)
