@@ -28,7 +28,7 @@ class Recipe(Protocol):
         """The hooks by name of the handler, which is loaded."""
 
 
-class Failed(NamedTuple):
+class Raised(NamedTuple):
     """In place of a result: the hook raised something.
 
     Attributes:
@@ -52,7 +52,7 @@ class Apart:
         processes.first.append(partial(_hooks, recipe, tuple(models)))
 
     async def each(self, hook: str, items: Sequence[Any], context: Context, alone: bool = False) -> list[Any]:
-        """The results for all items, in order, up to the first that `Failed`.
+        """The results for all items, in order, up to the first that `Raised`.
 
         Args:
             hook: its name.
@@ -140,7 +140,7 @@ def _hooks(recipe: Recipe, models: Iterable[str]) -> Mapping[str, CallHook]:
 
 
 def _called(recipe: Recipe, hook: str, items: Sequence[Any], context: Context, specs: Specs, alone: bool) -> list[Any]:
-    """The results of the items, or `Failed` for one that did."""
+    """The results of the items, or `Raised` for one that did."""
     _models.specs.update(specs)
     call = _hooks(recipe, specs)[hook]
     results: list[Any] = []
@@ -148,7 +148,7 @@ def _called(recipe: Recipe, hook: str, items: Sequence[Any], context: Context, s
         try:
             results.append(call(item, context))
         except BaseException as error:  # not even SystemExit may end the process
-            results.append(Failed(Carried(error)))  # type: ignore[arg-type]  # arrives as the error
+            results.append(Raised(Carried(error)))  # type: ignore[arg-type]  # arrives as the error
             if not (alone and isinstance(error, InstanceError | TensorError)):
                 break
     return results

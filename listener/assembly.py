@@ -68,7 +68,7 @@ async def build(settings: Settings, service: Service, stack: AsyncExitStack) -> 
         stack.push_async_callback(shadow.close)
     routes = {name: steps[name] for name in service.routes}
     chosen = {name: graphs[name] for name in service.choices if name in graphs}
-    router = Router(routes, service.default, catalogue, relay, pool, chosen, service.alone)
+    router = Router(routes, service.default, catalogue, relay, pool, chosen, service.alone, builder.single())
     asked = {name: frozenset(loader.model_names(leaves[name], handler)) for name, handler in classes.items()}
     needed = needs.of_service(service, {name: step.model for name, step in steps.items()}, asked)
     readiness = Readiness(client, catalogue, models, needed, _warm_up(steps, asked), settings.timeout)

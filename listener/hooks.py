@@ -13,7 +13,7 @@ from functools import partial
 from types import CoroutineType
 from typing import Any, NoReturn, TypeVar
 
-from listener.apart import Apart, Failed
+from listener.apart import Apart, Raised
 from listener.call import Call, Context, Reply
 from listener.errors import HandlerFailed, InstanceError, InstancesFailed, ListenerError
 from listener.offload import CannotTravel, Died
@@ -154,7 +154,7 @@ class Hook:
                 error.add_note("it ran in another process, because of `offload: process`")
             raise failed(self._route, self._name, error, context) from error
         told = [
-            self._blame(each.error, index, context) if isinstance(each, Failed) else each
+            self._blame(each.error, index, context) if isinstance(each, Raised) else each
             for index, each in enumerate(results)
         ]
         return sorted_out(told, alone)

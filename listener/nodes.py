@@ -368,6 +368,11 @@ def field_of(node: Node, where: str) -> str:
     return f".{theirs}{where.removeprefix(ours)}"
 
 
+def name_of(node: Node, where: str) -> str:
+    """What the name of a node gets for a place within it: its field, and for what has limits a word of its own."""
+    return field_of(node, where) or f".{where}"
+
+
 def placed(each: Named) -> Iterator[tuple[str, Node]]:
     """All nodes within a named one, each with its field of listener.yaml; references are not followed."""
 

@@ -12,7 +12,7 @@ import yaml
 from listener.errors import ConfigError, one_line
 
 
-def compose(text: str, file: Path) -> yaml.Node | None:
+def parsed(text: str, file: Path) -> yaml.Node | None:
     try:
         loader = yaml.SafeLoader(text)
     except yaml.reader.ReaderError as error:

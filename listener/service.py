@@ -21,13 +21,14 @@ from listener.nodes import (
     Step,
     cycles,
     field_of,
+    name_of,
     placed,
     rebuilt,
     single,
     sources,
     too_deep,
 )
-from listener.sections import Section, compose
+from listener.sections import Section, parsed
 
 FILE = "listener.yaml"
 #: Of listener.yaml: more would take long to read.
@@ -163,7 +164,7 @@ def read(folder: Path, default: str = "") -> Service:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: cannot be read: {error}") from None
     mistakes: list[str] = []
-    service = _service(Section(compose(text, file), str(file), "the file", mistakes), folder, default)
+    service = _service(Section(parsed(text, file), str(file), "the file", mistakes), folder, default)
     if mistakes or service is None:
         raise Wrong(*mistakes, rest=service)
     return service
@@ -283,7 +284,7 @@ def _apart(
             return Ref(place, line=node.line)
         if isinstance(node, Ref) and node.name not in known:
             parts.setdefault(node.name, Route(node.name, None, None, node.line))
-        return rebuilt(node, lambda where, child: flat(child, f"{place}.{where}", at + field_of(node, where)))
+        return rebuilt(node, lambda where, child: flat(child, place + name_of(node, where), at + field_of(node, where)))
 
     for name, each in named.items():
         if isinstance(each.node, Step):

@@ -168,7 +168,7 @@ def test_the_graph_of_the_reference_is_one(tmp_path: Path) -> None:
         found = importing.expanded(read)
     finally:
         modules.close()
-    assert found.parts["animals.cases.dog.nodes[0].node"].handler == "handlers.dogs:Dogs"
+    assert found.parts["animals.switch.cases.dog.fallback[0].node"].handler == "handlers.dogs:Dogs"
     assert not [name for name in found.parts if "otherwise" in name]  # the same step again
     assert (found.choices, "dogs" in found.parts, found.parts["cats"].model) == (["animals"], True, None)
     on = found.graphs["animals"].node.on  # type: ignore[union-attr]

@@ -319,8 +319,8 @@ WRONG_GRAPHS: dict[str, tuple[str, list[str]]] = {
         [":3: 'a' is the name of a route already; two nodes cannot have one name"],
     ),
     "a place that is a name": (
-        "routes: {a: {split: {arms: {x: {weight: 1, model: m}}}}}\nnodes: {a.arms.x: {}}\n",
-        [":1: routes.a.split.arms.x is called 'a.arms.x', as 'a.arms.x' is already; rename that"],
+        "routes: {a: {split: {arms: {x: {weight: 1, model: m}}}}}\nnodes: {a.split.arms.x: {}}\n",
+        [":1: routes.a.split.arms.x is called 'a.split.arms.x', as 'a.split.arms.x' is already; rename that"],
     ),
     "names that cannot be": (
         "routes: {a: {}}\nnodes: {pass: {}, x@1: {}, '': {}}\n",

@@ -60,6 +60,21 @@ class Builder:
         """Every graph, by name."""
         return {name: self._named(name) for name in self._graphs}
 
+    def single(self) -> dict[str, Step]:
+        """The step of each graph that is nothing but one, with limits around it."""
+        found = {name: self._single(graph.node) for name, graph in self._graphs.items()}
+        return {name: step for name, step in found.items() if step}
+
+    def _single(self, node: described.Node) -> Step | None:
+        match node:
+            case described.Limited():
+                return self._single(node.node)
+            case described.Ref(version="") if graph := self._graphs.get(node.name):
+                return self._single(graph.node)
+            case described.Ref(version=""):
+                return self._steps.get(node.name)
+        return None
+
     def _named(self, name: str) -> Node:
         if step := self._steps.get(name):
             return step
@@ -68,9 +83,9 @@ class Builder:
         return self._made[name]
 
     def _node(self, node: described.Node, name: str) -> Node:
-        is_limited = isinstance(node, described.Limited)  # which moves no key of a split to another arm
+        # limits add nothing to the name of what has them, so that they move no key of a split to another arm
         inner = {
-            where: self._node(child, name if is_limited else f"{name}.{where}")
+            where: self._node(child, name + described.field_of(node, where))
             for where, child in described.children(node)
         }
         match node:

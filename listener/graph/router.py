@@ -16,6 +16,7 @@ from listener.triton.relay import Relay
 
 #: Every route is one step.
 NO_GRAPHS: Mapping[str, Node] = MappingProxyType({})
+NO_STEPS: Mapping[str, Step] = MappingProxyType({})
 
 
 class Models(Protocol):
@@ -41,6 +42,7 @@ class Router:
         pool: likewise.
         graphs: routes of several steps.
         alone: routes under which an instance that is at fault fails alone.
+        single: the step of those of `graphs` that are nothing but one, with limits around it.
 
     Attributes:
         steps, graphs, default, alone: those.
@@ -55,9 +57,10 @@ class Router:
         pool: Pool,
         graphs: Mapping[str, Node] = NO_GRAPHS,
         alone: Collection[str] = (),
+        single: Mapping[str, Step] = NO_STEPS,
     ) -> None:
         self.steps, self.graphs, self.default = steps, graphs, default
-        self.alone = alone
+        self.alone, self._single = alone, single
         self._usual: Node | None = None if default in alone else steps.get(default) or graphs.get(default)
         self._models, self._relay, self._pool = models, relay, pool
         self._unrouted: dict[str, tuple[Model, Step]] = {}
@@ -83,10 +86,15 @@ class Router:
         name = _asked_for(call.context) or self._default()
         call = self._told(name, call)
         if graph := self.graphs.get(name):
-            if _version(call.context):
-                raise _unknown(call.context, "version", f"route {name!r} has several steps, and no versions")
-            return graph, call
+            return graph, await self._of_graph(name, call)
         return await self._versioned(name, call)
+
+    async def _of_graph(self, name: str, call: Call) -> Call:
+        if (step := self._single.get(name)) is not None:
+            return await self._at_version(name, step, call)
+        if _version(call.context):
+            raise _unknown(call.context, "version", f"route {name!r} has several steps, and no versions")
+        return call
 
     def _told(self, name: str, call: Call) -> Call:
         """The call with what listener.yaml says of a route. Columns have no place for an instance's error."""
@@ -101,6 +109,8 @@ class Router:
             BadRequest: likewise, or the route has several steps.
         """
         name = _asked_for(call.context) or self._default()
+        if (single := self._single.get(name)) is not None:
+            return single, await self._at_version(name, single, call)
         if name in self.graphs:
             raise BadRequest(
                 f"route {name!r} has several steps, so a request to it has instances, or inputs by columns"
@@ -108,15 +118,19 @@ class Router:
         return await self._versioned(name, call)
 
     async def _versioned(self, name: str, call: Call) -> tuple[Step, Call]:
+        step = await self.step(name, call.context)
+        return step, await self._at_version(name, step, call)
+
+    async def _at_version(self, name: str, step: Step, call: Call) -> Call:
+        """The call with the version that it asks for, if the step's model has that."""
         context = call.context
-        step = await self.step(name, context)
         version = _version(context)
         if version and not step.model:
             raise _unknown(context, "version", f"route {name!r} has no model of its own, and no versions")
         if version and not await self._models.has_version(step.model, version):
             known = ", ".join(await self._models.versions(step.model))
             raise _unknown(context, "version", f"model {step.model!r} has no version {version}; it has {known}")
-        return step, call if version == context.version else call._replace(context=context._replace(version=version))
+        return call if version == context.version else call._replace(context=context._replace(version=version))
 
     async def step(self, name: str, context: Context) -> Step:
         """The step of a route that has one, or of a model without a route; raises as `choose` does."""

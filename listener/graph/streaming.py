@@ -1,8 +1,7 @@
 """Answers that come in pieces, through nodes of every kind.
 
-A node may have one of two more methods. `async def chosen(call) -> (node, call)` is of one that does nothing but choose
-another one; `def stream(call) -> AsyncGenerator[Piece]` is of one with pieces of its own. All others say a single
-piece, with the predictions.
+A node that chooses hands on what it chooses; one that streams has pieces of its own; all others say one, with the
+predictions.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from contextlib import aclosing
 
 from listener.call import Call
 from listener.decoupled import Piece
-from listener.graph.node import Node
+from listener.graph.node import Chooses, Node, Streams
 
 
 async def stream(node: Node, call: Call) -> AsyncGenerator[Piece, None]:
@@ -20,11 +19,11 @@ async def stream(node: Node, call: Call) -> AsyncGenerator[Piece, None]:
 
     Whoever leaves before the end has to close it (`aclosing`).
     """
-    while choose := getattr(node, "chosen", None):
-        node, call = await choose(call)
-    if (pieces_of := getattr(node, "stream", None)) is None:
+    while isinstance(node, Chooses):
+        node, call = await node.chosen(call)
+    if not isinstance(node, Streams):
         yield {"predictions": (await node(call)).predictions}
         return
-    async with aclosing(pieces_of(call)) as pieces:
+    async with aclosing(node.stream(call)) as pieces:
         async for piece in pieces:
             yield piece

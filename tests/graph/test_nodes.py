@@ -30,7 +30,7 @@ from listener.graph.shadow import Counts, Shadow
 from listener.graph.split import Split
 from listener.graph.streaming import stream
 from listener.nodes import From
-from tests.graph.made import cascade, ensemble, switch
+from tests.graph.made import cascade, ensemble, saying, switch
 
 
 class Place:
@@ -46,13 +46,6 @@ class Place:
         if self.error:
             raise self.error
         return Reply([f"{self.name}:{instance}" for instance in call.instances])
-
-
-def saying(*predictions: Json) -> Callable[[Call], Any]:
-    async def node(call: Call) -> Reply:
-        return Reply(list(predictions))
-
-    return node
 
 
 async def ask(node: Any, *instances: Json, **said: Any) -> Json:

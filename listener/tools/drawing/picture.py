@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from listener.errors import ConfigError, one_line
-from listener.nodes import Limited, Node, Ref, Step, children
+from listener.nodes import Limited, Node, Ref, Step, children, name_of
 from listener.service import Route, Service
 from listener.tools.drawing import words
 from listener.tools.drawing.words import Way, shown
@@ -178,7 +178,8 @@ class _Painter:
         more: tuple[str, ...] = ()
         while isinstance(node, Limited):
             more += words.limits(node.timeout, node.retry)
-            node, place = node.node, f"{place}.node"
+            place += name_of(node, "node")
+            node = node.node
         step = self._inline(node, place)
         if step is not None:
             box = self._step(key, name, step)
@@ -190,7 +191,7 @@ class _Painter:
         if isinstance(node, Ref):
             self._ask(key, node, place, Way())
         for number, (where, child) in enumerate(children(node)):
-            self._ask(key, child, f"{place}.{where}", words.way(node, where, number))
+            self._ask(key, child, place + name_of(node, where), words.way(node, where, number))
 
     def _inline(self, node: Node, place: str) -> Route | None:
         """The step that stands at a place itself, without a name of its own."""
