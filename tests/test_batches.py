@@ -81,11 +81,11 @@ def test_what_the_configuration_lets_differ_is_a_batch_of_its_own(
 @pytest.mark.parametrize(
     ("instances", "spec", "sentence", "index"),
     [
-        ([[1, 2], [3, 4], [5]], PLAIN, "'x' has shape [1] where instances[0] has [2]", 2),
+        ([[1, 2], [3, 4], [5]], PLAIN, "'x' has shape [1] where another instance has [2]", 2),
         (
             [{"a": [1]}, {"a": [1], "b": 1}, {"a": [1, 2]}],
             OPTIONAL,
-            "'a' has shape [2] where instances[0] has [1]",
+            "'a' has shape [2] where another instance has [1]",
             2,
         ),
         ([[1], [2, 3], ["a"]], RAGGED, "input 'x' is FP32 and takes numbers, not 'a' at [0]", 2),
@@ -102,7 +102,7 @@ def test_what_the_configuration_lets_differ_is_a_batch_of_its_own(
         (
             [{"c": 1}, {"b": [1]}, {"c": 2, "b": [1, 2]}],
             model(tensor("c", 1, optional=True), tensor("b", -1, optional=True)),
-            "'b' has shape [2] where instances[1] has [1]",
+            "'b' has shape [2] where another instance has [1]",
             2,
         ),
         ([[1], [[2], 3]], RAGGED, "input 'x' is ragged: its lists differ in length or depth", 1),
@@ -115,12 +115,12 @@ def test_what_it_does_not_names_the_instance(instances: list[Any], spec: ModelSp
 @pytest.mark.parametrize(
     ("rows", "sentence", "index"),
     [
-        ([{"a": 1}, {"a": 2}, {"z": 3}], "gives the tensors 'z' where instances[0] gives 'a'", 2),
-        ([{"a": 1, "z": 1}, {"a": 2}], "gives the tensors 'a' where instances[0] gives 'a', 'z'", 1),
-        ([{"a": 1}, {}], "gives the tensors none where instances[0] gives 'a'", 1),
-        ([{"z": [1, 2]}, {"z": [1, 2]}, {"z": [1]}], "'z' has shape [1] where instances[0] has [2]", 2),
-        ([{"a": 1}, {"a": [1]}], "'a' has shape [1] where instances[0] has []", 1),
-        ([{"r": [1]}, {"r": [[1]]}], "'r' has shape [1,1] where instances[0] has [1]", 1),
+        ([{"a": 1}, {"a": 2}, {"z": 3}], "gives the tensors 'z' where another instance gives 'a'", 2),
+        ([{"a": 1, "z": 1}, {"a": 2}], "gives the tensors 'a' where another instance gives 'a', 'z'", 1),
+        ([{"a": 1}, {}], "gives the tensors none where another instance gives 'a'", 1),
+        ([{"z": [1, 2]}, {"z": [1, 2]}, {"z": [1]}], "'z' has shape [1] where another instance has [2]", 2),
+        ([{"a": 1}, {"a": [1]}], "'a' has shape [1] where another instance has []", 1),
+        ([{"r": [1]}, {"r": [[1]]}], "'r' has shape [1,1] where another instance has [1]", 1),
     ],
     ids=["another name", "a name less", "no names", "another size", "another rank", "another rank of a ragged one"],
 )
