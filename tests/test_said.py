@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from listener.said import words
+from listener.testing import FakeTriton
+from listener.testing.client import Client
 
 ARRAYS: dict[str, tuple[NDArray[Any], str]] = {
     "BOOL": (np.array([[True], [False]]), "[[true],[false]]"),
@@ -85,3 +89,21 @@ def endless() -> list[Any]:
 def test_what_json_has_no_word_for(value: Any) -> None:
     with pytest.raises(TypeError):
         words(value)
+
+
+def test_bytes_come_back_from_a_node_that_passes_them_on_and_from_a_handler(tmp_path: Path) -> None:
+    (tmp_path / "said_handlers.py").write_text(
+        "from listener import Handler, Reply\n\n"
+        "class Raw(Handler):\n    model = None\n\n    async def predict(self, call):\n"
+        "        return Reply([{'raw': bytes(reversed(each))} for each in call.instances])\n"
+    )
+    (tmp_path / "listener.yaml").write_text(
+        "default: same\nroutes: {same: {node: pass}, raw: {handler: 'said_handlers:Raw'}}\n"
+    )
+    sent = [b"\xff\0", b"", b"long" * 30_000]
+    with Client(tmp_path, FakeTriton()) as client:
+        same, raw = client.predict(sent), client.predict(sent, parameters={"model": "raw"})
+        status, told = client.post(sent[2], {"Content-Type": "application/octet-stream"})
+    assert [base64.b64decode(each["b64"]) for each in same] == sent
+    assert [base64.b64decode(each["raw"]["b64"]) for each in raw] == [each[::-1] for each in sent]
+    assert (status, told) == (200, {"predictions": [{"b64": base64.b64encode(sent[2]).decode()}]})
