@@ -6,6 +6,8 @@ response is one as it comes. docs/reference/contract.md, "Streaming".
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncGenerator, Mapping
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
@@ -15,7 +17,7 @@ import orjson
 
 from listener.at_once import at_once
 from listener.call import Call, Context, Json, Reply
-from listener.errors import BadRequest, InstanceError, TritonFailed
+from listener.errors import BadRequest, InstanceError, InstancesFailed, TritonFailed
 from listener.tensors import ModelSpec
 from listener.triton.client import refusal
 from listener.triton.events import Events
@@ -26,6 +28,8 @@ from listener.triton.relay import Relay
 _MAX_DEPTH = 100
 #: Instances of one request that are with Triton at a time; each has a connection of its own.
 _AT_ONCE = 8
+#: Seconds for which bodies are written before others have their turn on the loop.
+_TURN = 0.002
 #: What `parameters` says to the listener, and not to the model.
 CHOICE = frozenset({"model", "version", "top_k"})
 
@@ -98,12 +102,31 @@ async def collect(relay: Relay, call: Call, spec: ModelSpec) -> Reply:
 
     Raises:
         InstanceError: as `generate_body`.
+        InstancesFailed: in its place, of all that are wrong, if they fail alone.
         BadRequest, Unavailable, TritonFailed: as Triton answers.
     """
     call = call.plain()
-    bodies = [generate_body(call, index, spec) for index in range(len(call.instances))]
-    asked = [partial(_responses, relay, call.context, spec, body) for body in bodies]
+    asked = [partial(_responses, relay, call.context, spec, body) for body in await _bodies(call, spec)]
     return Reply(await at_once(asked, _AT_ONCE))
+
+
+async def _bodies(call: Call, spec: ModelSpec) -> list[bytes]:
+    """The request to Triton of each instance; raises as `collect`."""
+    made, wrong = [], []
+    turn = time.monotonic() + _TURN
+    for index in range(len(call.instances)):
+        if time.monotonic() > turn:
+            await asyncio.sleep(0)
+            turn = time.monotonic() + _TURN
+        try:
+            made.append(generate_body(call, index, spec))
+        except InstanceError as error:
+            if not call.alone:
+                raise
+            wrong.append(error)
+    if wrong:
+        raise InstancesFailed(str(wrong[0]), wrong)
+    return made
 
 
 async def _responses(relay: Relay, context: Context, spec: ModelSpec, body: bytes) -> list[Json]:

@@ -194,22 +194,32 @@ class Handler:
         return type(self).predict is Handler.predict  # which gives its hooks bytes
 
     async def _before(self, call: Call, spec: ModelSpec) -> list[Batch]:
-        instances, context = call.plain().instances, call.context
+        """The batches; where instances fail alone, whatever is wrong with any of them is found in one pass."""
+        wrong: list[TensorError] | None = [] if call.alone else None
         try:
-            if self._preprocess.is_default:
-                work = partial(_read_alone if call.alone else batches.of_json, instances, spec)
-                return await self._before_pace.run(work, len(instances), self._pool)
-            arrays = await self._preprocess.each(instances, context, self._pool, call.alone)
-            for index, given in enumerate(arrays):
-                if not isinstance(given, Mapping):
-                    raise TypeError(_no_arrays(given, index))
-            return batches.of_rows(arrays, spec)
+            found = await self._read(call.plain().instances, call, spec, wrong)
         except ListenerError:
             raise
         except Exception as error:
             if isinstance(error, TensorError) and len(error.args) == 2:
                 raise InstanceError(*error.args) from None
-            raise failed(self._name, "preprocess", error, context) from error
+            raise failed(self._name, "preprocess", error, call.context) from error
+        if wrong:
+            errors = sorted([InstanceError(*error.args) for error in wrong], key=lambda error: error.index or 0)
+            raise InstancesFailed(str(errors[0]), errors)
+        return found
+
+    async def _read(
+        self, instances: Sequence[Json], call: Call, spec: ModelSpec, wrong: list[TensorError] | None
+    ) -> list[Batch]:
+        if self._preprocess.is_default:
+            work = partial(batches.of_json, instances, spec, wrong)
+            return await self._before_pace.run(work, len(instances), self._pool)
+        arrays = await self._preprocess.each(instances, call.context, self._pool, call.alone)
+        for index, given in enumerate(arrays):
+            if not isinstance(given, Mapping):
+                raise TypeError(_no_arrays(given, index))
+        return batches.of_rows(arrays, spec, wrong)
 
     async def _after(
         self, found: Sequence[Batch], answers: Sequence[Sequence[Arrays]], call: Call, spec: ModelSpec, classes: int
@@ -257,29 +267,6 @@ class Handler:
         self._before_pace, self._after_pace = Pace(f"reading for {name!r}"), Pace(f"predictions of {name!r}")
         if is_plain(self.predict):
             self.__dict__["predict"] = in_thread(self.predict, pool)
-
-
-def _read_alone(instances: Sequence[Json], spec: ModelSpec) -> list[Batch]:
-    """As `batches.of_json`.
-
-    Raises:
-        InstancesFailed: of all instances that are wrong by themselves.
-        TensorError: where that is none: one that does not fit beside the others.
-    """
-    try:
-        return batches.of_json(instances, spec)
-    except TensorError:
-        if wrong := [error for index, each in enumerate(instances) if (error := _wrong(each, index, spec))]:
-            raise InstancesFailed(str(wrong[0]), wrong) from None
-        raise
-
-
-def _wrong(instance: Json, index: int, spec: ModelSpec) -> InstanceError | None:
-    try:
-        batches.of_json([instance], spec)
-    except TensorError as error:
-        return InstanceError(str(error.args[0]), index)
-    return None
 
 
 def _predictions(answers: Sequence[Sequence[Arrays]], spec: ModelSpec, classes: bool) -> list[list[Json]]:

@@ -8,7 +8,7 @@ import inspect
 import logging
 import time
 from asyncio.events import _set_running_loop as set_running_loop
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from types import CoroutineType
 from typing import Any, NoReturn, TypeVar
@@ -235,15 +235,6 @@ def is_cancelled() -> bool:
     """Whether it is this task that is being cancelled, and not something that a handler waited for."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
-
-
-async def together(calls: Sequence[Coroutine[Any, Any, Any]]) -> Sequence[Any]:
-    """Results in order; of several failures the one of the lowest index is raised."""
-    results = await asyncio.gather(*calls, return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-    return results
 
 
 def sorted_out(results: Sequence[Any], alone: bool) -> list[Any]:

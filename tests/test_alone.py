@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
 from textwrap import dedent, indent
 from typing import Any
 
 import pytest
 
+from listener import decoupled
+from listener.call import Call, Reply
+from listener.handler import Handler
+from listener.tensors import ModelSpec
 from listener.testing import FakeModel, FakeTriton
 from listener.testing.client import Client, Refused
 from listener.testing.modules import Modules
@@ -75,9 +79,17 @@ FORMS = {
 }
 
 
-def plus_one() -> FakeTriton:
+async def spoken(given: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+    for word in given["x"].split():
+        yield {"y": word}
+
+
+def plus_one(shape: int = 1) -> FakeTriton:
     triton = FakeTriton()
-    triton.models["m"] = FakeModel({"x": ("FP32", [1])}, {"y": ("FP32", [1])}, lambda given: {"y": given["x"] + 1})
+    tensors = {name: ("FP32", [shape]) for name in "xy"}
+    triton.models["m"] = FakeModel({"x": tensors["x"]}, {"y": tensors["y"]}, lambda given: {"y": given["x"] + 1})
+    text = ("BYTES", [1])
+    triton.models["words"] = FakeModel({"x": text}, {"y": text}, dict, 0, events=spoken)
     return triton
 
 
@@ -85,13 +97,13 @@ def plus_one() -> FakeTriton:
 def serve(tmp_path: Path) -> Iterator[Callable[..., Client]]:
     made: list[Any] = [Modules(tmp_path)]
 
-    def start(yaml: str, code: str = "", beside: str = "") -> Client:
+    def start(yaml: str, code: str = "", beside: str = "", shape: int = 1) -> Client:
         (tmp_path / "alone_handlers.py").write_text(
             "import numpy as np\nfrom listener import Handler, InstanceError, Reply\n\n"
             "class H(Handler):\n    model = 'm'\n" + indent(dedent(code), "    ") + dedent(beside)
         )
         (tmp_path / "listener.yaml").write_text(dedent(yaml))
-        made.append(Client(tmp_path, plus_one()))
+        made.append(Client(tmp_path, plus_one(shape)))
         return made[-1]  # type: ignore[no-any-return]
 
     yield start
@@ -138,6 +150,75 @@ def test_a_preprocess_runs_twice_at_most_however_many_fail(serve: Callable[..., 
     code = PREPROCESS.replace('return float(outputs["y"][0])', "return self.seen")
     client = serve(ALONE, code)
     assert client.predict([1, *["bad"] * 50, 2])[-1] == 52 + 2
+
+
+#: Half of them bad. A `predict` that raises says one instance at a time, and is asked again for each.
+MANY = [index // 2 if index % 2 else "bad" for index in range(2000)]
+SAID = [index // 2 + 1 if index % 2 else BAD for index in range(2000)]
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many instances each call of a handler's own `predict` had."""
+    calls: list[int] = []
+    own = Handler.predict
+
+    async def counting(self: Handler, call: Call) -> Reply:
+        calls.append(len(call.instances))
+        return await own(self, call)
+
+    monkeypatch.setattr(Handler, "predict", counting)
+    return calls
+
+
+@pytest.mark.parametrize("name", [name for name in FORMS if not name.startswith("predict")])
+def test_a_thousand_that_fail_are_found_in_one_pass(name: str, asked: list[int], serve: Callable[..., Client]) -> None:
+    client = serve(ALONE, FORMS[name])
+    assert client.predict(MANY) == SAID
+    assert asked == [2000, 1000]
+
+
+def test_a_predict_that_gives_a_thousand_errors_is_called_once(serve: Callable[..., Client]) -> None:
+    once = """    self.asked = getattr(self, "asked", 0) + 1
+    if self.asked > 1 or "bug" in call.instances:"""
+    client = serve(ALONE, GIVING.replace('    if "bug" in call.instances:', once))
+    assert client.predict(MANY) == SAID
+
+
+RAGGED_ROWS = [[0.0] * length for length in range(1, 301)]
+SHAPED = """
+def preprocess(self, instance):
+    return {"x": np.array(instance, np.float32)}
+"""
+
+
+@pytest.mark.parametrize("code", ["", SHAPED], ids=["without a hook", "from a hook"])
+def test_rows_of_as_many_lengths_are_found_in_one_pass(
+    code: str, asked: list[int], serve: Callable[..., Client]
+) -> None:
+    client = serve(ALONE, code, shape=-1)
+    found = client.predict([*RAGGED_ROWS, [1.0]])
+    told = [{"error": f"'x' has shape [{length}] where another instance has [1]"} for length in range(2, 301)]
+    assert found == [[1], *told, [2]]
+    assert asked == [301, 2]
+
+
+def test_a_model_that_answers_in_pieces_is_asked_twice(
+    monkeypatch: pytest.MonkeyPatch, serve: Callable[..., Client]
+) -> None:
+    passes: list[int] = []
+    collect = decoupled.collect
+
+    async def counting(relay: Any, call: Call, spec: ModelSpec) -> Reply:
+        passes.append(len(call.instances))
+        return await collect(relay, call, spec)
+
+    monkeypatch.setattr(decoupled, "collect", counting)
+    client = serve("routes: {words: {errors: per_instance}}")
+    bad = {"b64": "/w=="}
+    told = {"error": "input 'x' is no UTF-8, which this model's requests have to be"}
+    assert client.predict(["a", *[bad] * 1990, "b c"]) == [["a"], *[told] * 1990, ["b", "c"]]
+    assert passes == [1992, 2]
 
 
 def test_instances_for_a_model_without_code(serve: Callable[..., Client]) -> None:

@@ -21,7 +21,7 @@ ROOT = Path(listener.__file__).parent
 FLOORS: dict[int, str] = {
     0: "errors at_once call forms settings service sections nodes needs node_reader compose observe probe process cpus "
     "_version",
-    1: "by_name bf16 tensors elements values predictions rows batches pool offload triton artifacts",
+    1: "by_name bf16 tensors elements values predictions rows batches said pool offload triton artifacts",
     2: "handler hooks apart shapes importing loader",
     3: "graph decoupled",
     4: "contract gate heads readiness",
@@ -49,6 +49,7 @@ PURE = (
     "predictions",
     "rows",
     "batches",
+    "said",
     "triton.asking",
     "triton.split",
     "triton.freelist",

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from listener import batches
 from listener.batches import Batch, in_order, of_json, of_rows, padding
 from listener.tensors import NUMPY, ModelSpec, TensorError, TensorSpec, fits
-from listener.values import from_instance
+from listener.values import as_batch, from_instance
 from tests.test_values import INSTANCES, MODELS
 
 
@@ -27,6 +27,14 @@ def tensor(name: str, *shape: int, datatype: str = "FP32", optional: bool = Fals
 
 def listed(found: list[Batch]) -> list[tuple[list[int], dict[str, Any]]]:
     return [(list(batch.places), {name: array.tolist() for name, array in batch.arrays.items()}) for batch in found]
+
+
+def by_place(found: list[Batch]) -> dict[int, dict[str, Any]]:
+    return {
+        place: {name: rows[at] for name, rows in arrays.items()}
+        for places, arrays in listed(found)
+        for at, place in enumerate(places)
+    }
 
 
 def refusal(instances: list[Any], spec: ModelSpec) -> tuple[str, int]:
@@ -81,11 +89,11 @@ def test_what_the_configuration_lets_differ_is_a_batch_of_its_own(
 @pytest.mark.parametrize(
     ("instances", "spec", "sentence", "index"),
     [
-        ([[1, 2], [3, 4], [5]], PLAIN, "'x' has shape [1] where instances[0] has [2]", 2),
+        ([[1, 2], [3, 4], [5]], PLAIN, "'x' has shape [1] where another instance has [2]", 2),
         (
             [{"a": [1]}, {"a": [1], "b": 1}, {"a": [1, 2]}],
             OPTIONAL,
-            "'a' has shape [2] where instances[0] has [1]",
+            "'a' has shape [2] where another instance has [1]",
             2,
         ),
         ([[1], [2, 3], ["a"]], RAGGED, "input 'x' is FP32 and takes numbers, not 'a' at [0]", 2),
@@ -102,7 +110,7 @@ def test_what_the_configuration_lets_differ_is_a_batch_of_its_own(
         (
             [{"c": 1}, {"b": [1]}, {"c": 2, "b": [1, 2]}],
             model(tensor("c", 1, optional=True), tensor("b", -1, optional=True)),
-            "'b' has shape [2] where instances[1] has [1]",
+            "'b' has shape [2] where another instance has [1]",
             2,
         ),
         ([[1], [[2], 3]], RAGGED, "input 'x' is ragged: its lists differ in length or depth", 1),
@@ -115,12 +123,12 @@ def test_what_it_does_not_names_the_instance(instances: list[Any], spec: ModelSp
 @pytest.mark.parametrize(
     ("rows", "sentence", "index"),
     [
-        ([{"a": 1}, {"a": 2}, {"z": 3}], "gives the tensors 'z' where instances[0] gives 'a'", 2),
-        ([{"a": 1, "z": 1}, {"a": 2}], "gives the tensors 'a' where instances[0] gives 'a', 'z'", 1),
-        ([{"a": 1}, {}], "gives the tensors none where instances[0] gives 'a'", 1),
-        ([{"z": [1, 2]}, {"z": [1, 2]}, {"z": [1]}], "'z' has shape [1] where instances[0] has [2]", 2),
-        ([{"a": 1}, {"a": [1]}], "'a' has shape [1] where instances[0] has []", 1),
-        ([{"r": [1]}, {"r": [[1]]}], "'r' has shape [1,1] where instances[0] has [1]", 1),
+        ([{"a": 1}, {"a": 2}, {"z": 3}], "gives the tensors 'z' where another instance gives 'a'", 2),
+        ([{"a": 1, "z": 1}, {"a": 2}], "gives the tensors 'a' where another instance gives 'a', 'z'", 1),
+        ([{"a": 1}, {}], "gives the tensors none where another instance gives 'a'", 1),
+        ([{"z": [1, 2]}, {"z": [1, 2]}, {"z": [1]}], "'z' has shape [1] where another instance has [2]", 2),
+        ([{"a": 1}, {"a": [1]}], "'a' has shape [1] where another instance has []", 1),
+        ([{"r": [1]}, {"r": [[1]]}], "'r' has shape [1,1] where another instance has [1]", 1),
     ],
     ids=["another name", "a name less", "no names", "another size", "another rank", "another rank of a ragged one"],
 )
@@ -128,6 +136,91 @@ def test_arrays_of_a_handler_that_differ(rows: list[Any], sentence: str, index: 
     with pytest.raises(TensorError) as caught:
         of_rows(rows, model(tensor("a"), tensor("r", -1, ragged=True)))
     assert caught.value.args == (sentence, index)
+
+
+def every_wrong(read: Any, given: Any, spec: ModelSpec) -> tuple[dict[int, str], list[int]]:
+    """The sentences by place, and the places that are in a batch."""
+    wrong: list[TensorError] = []
+    found = read(given, spec, wrong)
+    told = {error.args[1]: error.args[0] for error in wrong}
+    assert len(told) == len(wrong)
+    return told, sorted(place for batch in found for place in batch.places)
+
+
+NO_NUMBER = "input 'x' is FP32 and takes numbers, not 'a' at [0]"
+
+
+@pytest.mark.parametrize(
+    ("instances", "spec", "told"),
+    [
+        ([[1, 2], [3, 4]], PLAIN, {}),
+        ([["a"], [1, 2], ["a"], [3], [4, 5]], PLAIN,
+         {0: NO_NUMBER, 2: NO_NUMBER, 3: "'x' has shape [1] where another instance has [2]"}),
+        ([["a"], ["a"]], PLAIN, {0: NO_NUMBER, 1: NO_NUMBER}),
+        ([[1], ["a"], [2, 3], ["a", 1], [4]], RAGGED, {1: NO_NUMBER, 3: NO_NUMBER}),
+        ([{"a": [1]}, {"b": 1}, {"a": [1, 2], "b": 1}, {"a": [1], "b": 2}, {"a": [3, 4]}, {"c": 1}], OPTIONAL,
+         {1: "input 'a' is missing", 2: "'a' has shape [2] where another instance has [1]",
+          4: "'a' has shape [2] where another instance has [1]",
+          5: "unknown input 'c'; model 'm' takes 'a' (FP32 [-1]), 'b' (FP32 [1])"}),
+        ([{"a": [1]}, {"a": [1, 2], "c": [1, 2]}, {"a": [1], "c": [1]}, {"a": [1], "c": [1, 2]}],
+         model(tensor("a", -1), tensor("c", -1, optional=True)),
+         {1: "'a' has shape [2] where another instance has [1]",
+          3: "'c' has shape [2] where another instance has [1]"}),
+        ([["a"], [1], [1, 2], []], model(tensor("x", -1), batch=0), {0: NO_NUMBER}),
+        ([[1], [1, 2], ["a"], [[1]]], model(tensor("x", -1), pad="0"),
+         {2: NO_NUMBER, 3: "input 'x' is nested deeper than the model takes, [-1]"}),
+    ],
+    ids=["none", "and beside", "all", "ragged", "optional", "beside one that is wrong", "no batching", "padded"],
+)  # fmt: skip
+def test_every_wrong_instance_in_one_pass(instances: list[Any], spec: ModelSpec, told: dict[int, str]) -> None:
+    found, good = every_wrong(of_json, instances, spec)
+    assert (found, good) == (told, [place for place in range(len(instances)) if place not in told])
+
+
+def test_every_array_of_a_handler_that_differs_in_one_pass() -> None:
+    rows: list[Any] = [{"a": 1}, {"a": [1]}, {"z": 1}, {"a": 2}, {"a": [2]}]
+    shape = "'a' has shape [1] where another instance has []"
+    tensors = "gives the tensors 'z' where another instance gives 'a'"
+    assert every_wrong(of_rows, rows, model(tensor("a"))) == ({1: shape, 2: tensors, 4: shape}, [0, 3])
+
+
+def test_a_row_that_does_not_fit_keeps_no_other_from_being_padded() -> None:
+    rows: list[Any] = [{"x": [1]}, {"x": [2, 3]}, {"x": [[4]]}, {"x": []}]
+    told, good = every_wrong(of_rows, rows, model(tensor("x", -1), pad="0"))
+    assert (told, good) == ({2: "'x' has shape [1,1] where another instance has [2]"}, [0, 1, 3])
+
+
+def test_thousands_of_wrong_instances_are_read_a_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def counting(instances: Any, spec: ModelSpec) -> Any:
+        seen.append(len(instances))
+        return as_batch(instances, spec)
+
+    monkeypatch.setattr(batches, "as_batch", counting)
+    told, good = every_wrong(of_json, [["a"], [1]] * 2048, PLAIN)
+    assert (list(told), good) == (list(range(0, 4096, 2)), list(range(1, 4096, 2)))
+    assert sum(seen) <= 7 * 4096
+    seen.clear()
+    told, good = every_wrong(of_json, [[0.5] * size for size in range(1, 301)], PLAIN)
+    assert (len(told), good) == (299, [0])
+    assert sum(seen) <= 2 * 300
+
+
+@given(
+    st.lists(st.sampled_from([1, [2], [3, 4], "a", ["b"], [5, None], {"x": 6}, {"y": 7}, {}]), min_size=1, max_size=40),
+    st.sampled_from([RAGGED, PLAIN, model(tensor("x", -1), pad="0"), model(tensor("x", -1), batch=0)]),
+)
+def test_what_is_not_wrong_is_read_as_if_it_came_alone(instances: list[Any], spec: ModelSpec) -> None:
+    told, good = every_wrong(of_json, instances, spec)
+    assert sorted([*told, *good]) == list(range(len(instances)))
+    if told:
+        sentence, place = refusal(instances, spec)
+        assert told[place] == sentence
+    wrong: list[TensorError] = []
+    found = by_place(of_json(instances, spec, wrong))
+    left = by_place(of_json([instances[place] for place in good], spec)) if good else {}
+    assert found == {good[place]: row for place, row in left.items()}
 
 
 def test_arrays_of_a_handler_go_by_the_same_rules() -> None:
@@ -308,3 +401,17 @@ def test_a_few_numbers_cannot_ask_for_any_amount_of_memory(monkeypatch: pytest.M
         instances = [[], [value] * 2000, *[[value]] * 998]
         told = f"input 'x': 1000 rows padded to [2000] would take {2_000_000 * width >> 20} MiB where 4 are allowed"
         assert refusal(instances, model(tensor("x", -1, datatype=datatype), pad="0")) == (told, 1)
+
+
+def test_without_room_for_all_the_longest_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "_PADDED", 4 * 60)
+    spec = model(tensor("x", -1), pad="0")
+    instances: list[Any] = [[1] * 30, [1], [2] * 10, [3] * 10, [4] * 10, [5] * 10, [6] * 10, ["a"], [7] * 40]
+    sentence = "input 'x': 8 rows padded to [40] would take 0 MiB where 0 are allowed"
+    told, good = every_wrong(of_json, instances, spec)
+    assert told == {0: sentence, 7: NO_NUMBER, 8: sentence}
+    assert good == [1, 2, 3, 4, 5, 6]
+    told, good = every_wrong(of_json, [*instances[:7], [7] * 10], spec)
+    assert (list(told), good) == ([7, 0], [1, 2, 3, 4, 5, 6])
+    rows = [{"x": np.ones(len(each), np.float32)} for each in instances if each != ["a"]]
+    assert every_wrong(of_rows, rows, spec) == ({0: sentence, 7: sentence}, [1, 2, 3, 4, 5, 6])

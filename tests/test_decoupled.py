@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from listener import decoupled
 from listener.call import Call, Context, Rows
-from listener.errors import BadRequest, InstanceError, ListenerError, TritonFailed, Unavailable
+from listener.errors import BadRequest, InstanceError, InstancesFailed, ListenerError, TritonFailed, Unavailable
 from listener.tensors import ModelSpec, TensorSpec
 from listener.testing import FakeModel, FakeTriton
 from listener.triton.paths import generate_path
@@ -223,6 +223,39 @@ async def test_a_failure_is_that_of_the_request(instances: list[Any], kind: type
     with pytest.raises(ListenerError) as caught:
         await collected(Talking(), *instances)
     assert (type(caught.value), caught.value.message) == (kind, sentence)
+
+
+def half_bad(count: int) -> Call:
+    return Call([b"\xff" if index % 2 else "good" for index in range(count)], alone=True)
+
+
+async def test_where_instances_fail_alone_all_that_cannot_be_said_are_named_at_once() -> None:
+    fake = Talking()
+    async with relaying(fake) as relay:
+        with pytest.raises(InstancesFailed) as caught:
+            await decoupled.collect(relay, half_bad(3000), spec())
+    assert [error.index for error in caught.value.errors] == list(range(1, 3000, 2))
+    told = "input 'X' is no UTF-8, which this model's requests have to be"
+    assert (caught.value.message, {error.reason for error in caught.value.errors}) == (f"instances[1]: {told}", {told})
+    assert fake.at_once == 0
+
+
+async def test_others_have_their_turn_while_many_requests_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoupled, "_TURN", 0)
+    turns = 0
+
+    async def counting() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with relaying(Talking()) as relay:
+        task = asyncio.create_task(counting())
+        with pytest.raises(InstancesFailed):
+            await decoupled.collect(relay, half_bad(200), spec())
+        task.cancel()
+    assert turns > 100
 
 
 async def test_the_first_failure_ends_the_others() -> None:

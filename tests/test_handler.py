@@ -340,8 +340,8 @@ async def test_a_plain_hook_stops_at_the_first_wrong_instance(pool: Pool) -> Non
 @pytest.mark.parametrize(
     ("second", "message"),
     [
-        ({"x": np.zeros(2)}, "instances[1]: 'x' has shape [2] where instances[0] has [1]"),
-        ({"z": np.zeros(1)}, "instances[1]: gives the tensors 'z' where instances[0] gives 'x'"),
+        ({"x": np.zeros(2)}, "instances[1]: 'x' has shape [2] where another instance has [1]"),
+        ({"z": np.zeros(1)}, "instances[1]: gives the tensors 'z' where another instance gives 'x'"),
     ],
     ids=["another shape", "another name"],
 )

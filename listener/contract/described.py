@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 from weakref import WeakKeyDictionary
 
 import orjson
 
 from listener.call import Json
-from listener.contract.instances import listed
 from listener.contract.schema import Schema
 from listener.contract.served import Served
 from listener.handler import Handler
+from listener.said import listed
 from listener.tensors import ModelSpec
 
 #: Bytes of an example that is shown; a picture may have millions.
@@ -52,16 +51,12 @@ def _example(handler: Handler | type[Handler]) -> tuple[Json, int]:
     """
     if handler not in _EXAMPLES:
         try:
-            said = orjson.dumps(handler.example, default=_sayable, option=orjson.OPT_SERIALIZE_NUMPY)
+            said = orjson.dumps(handler.example, default=listed, option=orjson.OPT_SERIALIZE_NUMPY)
         except TypeError:
             said = b"null"
         size = 0 if said == b"null" else len(said)
         _EXAMPLES[handler] = orjson.loads(said) if size <= _LARGEST else None, size
     return _EXAMPLES[handler]
-
-
-def _sayable(value: object) -> Json:
-    return {"b64": base64.b64encode(value).decode()} if isinstance(value, bytes) else listed(value)
 
 
 def _declared(schema: object, plain: bool) -> Schema | None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import orjson
 
 from listener.call import Json
-from listener.contract.instances import encode_error, listed
+from listener.contract.instances import encode_error
 from listener.errors import ListenerError
+from listener.said import listed
 
 MEDIA_TYPE = "text/event-stream; charset=utf-8"
 

@@ -19,6 +19,7 @@ from listener.call import Call, Context, Json, Reply
 from listener.contract import columnar, oip
 from listener.contract.numbers import numbers
 from listener.errors import BadRequest, InstanceError, ListenerError
+from listener.said import listed
 
 #: Triton's own JSON reader stops here too: docs/reference/contract.md, "Tensors".
 _MAX_DEPTH = 100
@@ -85,7 +86,7 @@ def _said(context: Context, parameters: dict[str, Json], extras: dict[str, Json]
 
 
 def encode(reply: Reply, by_columns: bool = False) -> bytes:
-    """The response body. NaN and infinities become null: JSON has no word for them.
+    """The response body. NaN and infinities become null, for which JSON has no word; bytes become `{"b64": "..."}`.
 
     Args:
         reply: the predictions.
@@ -108,16 +109,6 @@ def encode_error(error: ListenerError) -> bytes:
 def encode_message(message: str) -> bytes:
     """The same for a sentence of Triton's."""
     return orjson.dumps({"error": message})
-
-
-def listed(value: Any) -> Json:
-    """Arrays that orjson leaves to us: without dimensions, or views with gaps, such as one column of a matrix."""
-    if type(value).__module__ == "numpy" and hasattr(value, "tolist"):
-        if value.dtype.kind != "f" or value.dtype.itemsize > 8:
-            return value.tolist()
-        # as a list of Python's floats 0.1 in 32 bits would be 0.10000000149011612
-        return value.astype(value.dtype.newbyteorder("="), order="C")[()]
-    raise TypeError(f"{type(value).__name__} is nothing that JSON can say")
 
 
 def document(body: bytes) -> dict[str, Json]:

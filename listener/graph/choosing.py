@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-import orjson
-
 from listener.call import Call, Json, whole
 from listener.hooks import Hook
 from listener.nodes import From
 from listener.pool import Pool
+from listener.said import words
 
 
 class _Missing:
@@ -95,6 +94,6 @@ def word(value: Json) -> str | None:
     if isinstance(value, str):
         return value
     try:
-        return None if value is MISSING else orjson.dumps(whole(value), option=orjson.OPT_SERIALIZE_NUMPY).decode()
+        return None if value is MISSING else words(whole(value))
     except TypeError:
         return None

@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import orjson
 
 from listener.at_once import at_once
 from listener.call import Call, Failed, Json, Reply
@@ -18,6 +17,7 @@ from listener.graph.grouping import each, placed, results
 from listener.graph.node import Node
 from listener.hooks import Hook
 from listener.pool import Pool
+from listener.said import words
 
 log = logging.getLogger("listener.graph")
 
@@ -87,8 +87,8 @@ def _mean(row: Mapping[str, Json]) -> Json:
 def _vote(row: Mapping[str, Json]) -> Json:
     """What most members say; of several such, what the first of them does."""
     values = [value for value in row.values() if value is not None]
-    words = [orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_SORT_KEYS) for value in values]
-    return values[words.index(Counter(words).most_common(1)[0][0])] if values else None
+    said = [words(value) for value in values]
+    return values[said.index(Counter(said).most_common(1)[0][0])] if values else None
 
 
 #: Those that listener.yaml knows.

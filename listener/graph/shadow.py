@@ -10,14 +10,13 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
-import orjson
-
 from listener.call import Call, Json, Lazy, Reply
 from listener.decoupled import Piece
 from listener.graph.grouping import each
 from listener.graph.node import Node
 from listener.graph.streaming import stream
 from listener.offload import ASIDE
+from listener.said import words
 
 log = logging.getLogger("listener.shadow")
 
@@ -151,4 +150,7 @@ def _kept(call: Call) -> Call:
 
 
 def _words(prediction: Json) -> str:
-    return orjson.dumps(prediction, default=repr, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_SORT_KEYS).decode()
+    try:
+        return words(prediction)
+    except TypeError:  # which fails its request, or would
+        return repr(prediction)

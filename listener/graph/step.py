@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Mapping
 from contextlib import aclosing
@@ -15,7 +16,7 @@ from listener.decoupled import Piece
 from listener.errors import BadRequest, InstanceError, Unavailable
 from listener.graph.grouping import one_by_one
 from listener.handler import Handler, check_reply
-from listener.hooks import blame, together
+from listener.hooks import blame, sorted_out
 from listener.triton.paths import generate_path
 from listener.triton.relay import Relay
 
@@ -159,7 +160,8 @@ class Step:
             except BaseException as error:
                 blame(error, self.name, "predict", call.context, index)
 
-        return Reply(list(await together([one(index) for index in range(len(call.instances))])))
+        calls = [one(index) for index in range(len(call.instances))]
+        return Reply(sorted_out(await asyncio.gather(*calls, return_exceptions=True), call.alone))
 
 
 def _settled(reply: Reply, alone: bool) -> Reply:

@@ -444,7 +444,11 @@ def test_classes_that_cannot_be_had(stack: Stack, model: str, top_k: Any, senten
             [[[1, 2]], [[1, 2], [3]]],
             "instances[1]: input 'X' is ragged: its lists differ in length or depth",
         ),
-        ("same_matrix", [[[1, 2]], [[1, 2], [3, 4]]], "instances[1]: 'X' has shape [2,2] where instances[0] has [1,2]"),
+        (
+            "same_matrix",
+            [[[1, 2]], [[1, 2], [3, 4]]],
+            "instances[1]: 'X' has shape [2,2] where another instance has [1,2]",
+        ),
         (
             "same_matrix",
             [[["1", "+2"]]],

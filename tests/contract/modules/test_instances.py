@@ -260,6 +260,7 @@ def test_bytes_come_through_at_any_depth(values: list[Any], depth: int) -> None:
         ([{"nan": np.array([np.nan, 1.0])}], [{"nan": [None, 1]}]),
         ([np.arange(6, dtype=np.float32).reshape(2, 3)[:, 1]], [[1, 4]]),
         ([np.arange(6, dtype=np.int32).reshape(2, 3).T], [[[0, 3], [1, 4], [2, 5]]]),
+        ([b"raw", {"a": [b""]}], [{"b64": "cmF3"}, {"a": [{"b64": ""}]}]),
     ],
     ids=[
         "none",
@@ -271,6 +272,7 @@ def test_bytes_come_through_at_any_depth(values: list[Any], depth: int) -> None:
         "NaN in an array",
         "a column of an array",
         "a transposed array",
+        "bytes",
     ],
 )
 def test_predictions_as_json(predictions: Any, expected: Any) -> None:
@@ -285,8 +287,8 @@ def _endless() -> list[Any]:
 
 @pytest.mark.parametrize(
     "prediction",
-    [object(), b"bytes", {1, 2}, {1: 2}, 2**70, "\ud800", np.dtype("int8"), _endless()],
-    ids=["object", "bytes", "set", "key is no string", "huge number", "surrogate", "dtype", "endless"],
+    [object(), {1, 2}, {1: 2}, {b"key": 1}, 2**70, "\ud800", np.dtype("int8"), _endless()],
+    ids=["object", "set", "key is no string", "key is bytes", "huge number", "surrogate", "dtype", "endless"],
 )
 def test_what_json_cannot_say(prediction: Any) -> None:
     with pytest.raises(TypeError):
