@@ -31,9 +31,6 @@ class Leaf:
     version: str = ""
     besides: bool = False
 
-    def __str__(self) -> str:
-        return f"version {self.version} of model {self.model!r}" if self.version else f"model {self.model!r}"
-
 
 @dataclass(frozen=True, slots=True)
 class AllOf:
@@ -127,22 +124,19 @@ def leaves(need: Need) -> Iterator[Leaf]:
 
 def missing(need: Need, lack: Lack, route: str) -> list[str]:
     """A sentence for each thing that a route waits for; empty = it is ready."""
-    match need:
-        case Leaf():
-            return [said] if (said := lack(need)) else []
-        case AllOf():
-            return list(dict.fromkeys(said for each in need.needs for said in missing(each, lack, route)))
-        case OneOf():
-            if not all(missing(each, lack, route) for each in need.needs):
-                return []
-            words = list(dict.fromkeys(_words(each, lack) for each in need.needs))
-            said = f"neither {' nor '.join(words)} is ready" if len(words) > 1 else f"{words[0]} is not ready"
-            return [f"route {route!r}: {said}"]
+    if isinstance(need, AllOf):
+        return list(dict.fromkeys(said for each in need.needs for said in missing(each, lack, route)))
+    reasons = _reasons(need, lack)
+    if isinstance(need, Leaf) or not reasons:
+        return reasons
+    return [f"route {route!r} has no alternative that is ready: {'; '.join(reasons)}"]
 
 
-def _words(need: Need, lack: Lack) -> str:
-    """What is missing, as a part of a sentence."""
+def _reasons(need: Need, lack: Lack) -> list[str]:
+    """What is missing of all that is in a need; empty = it is met."""
     if isinstance(need, Leaf):
-        return str(need)
-    lacking = [each for each in need.needs if missing(each, lack, "")]
-    return (" and " if isinstance(need, AllOf) else " or ").join(_words(each, lack) for each in lacking)
+        return [said] if (said := lack(need)) else []
+    each = [_reasons(inner, lack) for inner in need.needs]
+    if isinstance(need, OneOf) and not all(each):
+        return []
+    return list(dict.fromkeys(said for reasons in each for said in reasons))

@@ -329,7 +329,7 @@ async def test_without_any_of_them_health_names_them_all() -> None:
     stack = Alternatives()
     stack.models["a"].lack = stack.models["b"].lack = "is not ready"
     async with stack.watched():
-        said = ["route 'r': neither model 'a' nor model 'b' is ready"]
+        said = ["route 'r' has no alternative that is ready: model 'a' is not ready; model 'b' is not ready"]
         assert await stack.look(2) == said
         assert stack.readiness.lacks("r") == said
         assert stack.calls == {"a": 0, "b": 0, "m": 0}
@@ -348,7 +348,9 @@ async def test_an_alternative_that_cannot_be_warmed_up_leaves_the_other_one() ->
         assert await stack.look(3) == []
         assert stack.calls["b"] == 1
         stack.models["b"].lack = "is not ready"
-        assert await stack.look(2) == ["route 'r': neither model 'a' nor model 'b' is ready"]
+        (said,) = await stack.look(2)
+        assert said.startswith("route 'r' has no alternative that is ready: the warm-up of route 'a' failed: ")
+        assert said.endswith("; model 'b' is not ready")
         stack.steps["a"].fails = None
         assert await stack.look(3) == []
 

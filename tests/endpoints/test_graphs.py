@@ -111,7 +111,8 @@ async def test_its_status_is_that_of_what_it_needs(served: Served) -> None:
     _, health = await served.ask("GET", "/health")
     assert health["missing"] == [
         "model 'twice' is not ready",
-        "route 'safe': neither model 'missing' nor model 'twice' is ready",
+        "route 'safe' has no alternative that is ready: model 'missing' is not in the repository; "
+        "model 'twice' is not ready",
         "model 'twice' has no version 2 that is ready",
     ]
 

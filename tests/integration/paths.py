@@ -184,7 +184,7 @@ OBJECT = Form(
     lambda item: {"v": [item[0]], "kind": [int(item[1])]},
     lambda made: (made["v"][0], made["kind"][0]),
     {"field": "kind"},
-    ("[1]", "[2]"),
+    ("1", "2"),
     "kind",
     {"field": "v"},
 )

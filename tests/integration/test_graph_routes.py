@@ -115,7 +115,9 @@ def test_one_of_two_models_is_enough_and_the_other_one_may_come_and_go(stack: St
     assert [status(stack, name) for name in ("safe", "watched", "by_kind")] == [True, False, False]
 
     tell(stack, "large", "unload")
-    missing(stack, "route 'safe': neither model 'large' nor model 'small' is ready")
+    missing(
+        stack, "route 'safe' has no alternative that is ready: model 'large' is not ready; model 'small' is not ready"
+    )
     assert not status(stack, "safe")
     tell(stack, "small", "load")
     stack.until(200, 30)
