@@ -136,8 +136,8 @@ class OwnModel:
             "example": block(self.example, "    example = ", room=len("  # sent through at start")),
             "instance_schema": block(self._instance_schema(), "    instance_schema = "),
             "prediction_schema": block(_object(self.outputs, nullable=True), "    prediction_schema = "),
-            "takes": _comments(self.inputs),
-            "gives": _comments(self.outputs),
+            "takes": "\n".join(f"        # {tensor}, {tensor.numpy}" for tensor in self.inputs),
+            "gives": "\n".join(f"        # {tensor}" for tensor in self.outputs),
             "arrays": block(
                 {tensor.name: Code(f"arrays[{quoted(tensor.name)}]") for tensor in self.inputs}, "        return "
             ),
@@ -240,10 +240,6 @@ def _seen(tensor: onnx_model.Tensor, batch: int) -> Tensor:
 def _object(tensors: tuple[Tensor, ...], nullable: bool) -> dict[str, Any]:
     properties = {tensor.name: tensor.schema(nullable) for tensor in tensors}
     return {"type": "object", "properties": properties, "required": [*properties]}
-
-
-def _comments(tensors: tuple[Tensor, ...]) -> str:
-    return "\n".join(f"        # {tensor}" for tensor in tensors)
 
 
 def _signature(tensors: tuple[Tensor, ...]) -> dict[str, Any]:
