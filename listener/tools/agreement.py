@@ -17,8 +17,6 @@ from listener.tools.onnx_model import Signature, Tensor
 
 DEFAULT_MAX_BATCH_SIZE = 4
 """Triton's, for a model that can batch and whose configuration leaves something open."""
-
-
 _SCALAR = "one number for each instance is `dims: [ 1 ] reshape { shape: [ ] }`"
 
 
