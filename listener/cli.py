@@ -72,14 +72,16 @@ def cli() -> None:
 @cli.command()
 @click.argument("name")
 @click.option("--in", "within", metavar="DIR", default=".", help="Where the folder is made; default: here.")
-def new(name: str, within: str) -> None:
+@click.option("--model", metavar="FILE", help="An ONNX file, which is copied; default: a model that names colours.")
+def new(name: str, within: str, model: str | None) -> None:
     """Make a small service that works, in a new folder NAME.
 
-    A handler, a model, their configuration and a test, to be changed into yours. Nothing that is there is overwritten.
+    A handler, a model, their configuration and a test: around the model of --model, or to be changed into yours.
+    Nothing that is there is overwritten.
     """
     from listener.tools import scaffold
 
-    click.echo(scaffold.next_steps(scaffold.make(name, Path(within))))
+    click.echo(scaffold.make(name, Path(within), None if model is None else Path(model)).next_steps())
 
 
 @cli.command()

@@ -85,6 +85,7 @@ PURE = (
     "tools.drawing.tree",
     "tools.drawing.mermaid",
     "tools.drawing.svg",
+    "tools.python_source",
     "watched",
 )
 

@@ -17,6 +17,7 @@ from listener.tools.onnx_model import Signature, Tensor
 
 DEFAULT_MAX_BATCH_SIZE = 4
 """Triton's, for a model that can batch and whose configuration leaves something open."""
+_SCALAR = "one number for each instance is `dims: [ 1 ] reshape { shape: [ ] }`"
 
 
 def max_batch_size(config: ModelConfig, backend: str, signature: Signature | None) -> int | None:
@@ -38,7 +39,7 @@ def check(config: ModelConfig, signature: Signature) -> Iterator[str]:
         known = signature.outputs if kind == "output" else {**signature.inputs, **signature.optional}
         tensor = known.get(entry.name)
         if tensor is not None:
-            yield from _check_tensor(config, (kind, index), entry, signature, tensor)
+            yield from _check_tensor(config, (kind, index), entry, signature, tensor, batch)
             if batch is not None:
                 yield from _check_dims(config, (kind, index), entry, signature, tensor, batch)
         elif entry.name:
@@ -95,19 +96,26 @@ def _datatype(name: str) -> str:
 
 
 def _check_tensor(
-    config: ModelConfig, where: tuple[str, int], entry: Any, signature: Signature, tensor: Tensor
+    config: ModelConfig, where: tuple[str, int], entry: Any, signature: Signature, tensor: Tensor, batch: int | None
 ) -> Iterator[str]:
     what = f'{where[0]} "{entry.name}"'
     declared = "" if not entry.data_type else _type_name(entry)
     for name in ("data_type", "dims"):
         if not getattr(entry, name):
             sentence = "is missing; Triton's own onnxruntime backend fills in all inputs or outputs, or none"
+            if name == "dims" and _is_scalar(tensor, batch):
+                sentence = f"is missing; {_SCALAR}"
             yield config.mistake(f"{what}.{name}", sentence, *where, name)
     if declared and tensor.data_type and declared != tensor.data_type:
         sentence = f"is {declared}, but {signature.file} has {tensor.data_type}"
         yield config.mistake(f"{what}.data_type", sentence, *where, "data_type")
     if where[0] == "input":
         yield from _check_optional(config, where, entry, signature)
+
+
+def _is_scalar(tensor: Tensor, batch: int | None) -> bool:
+    """Whether the file has nothing but the batch dimension."""
+    return bool(batch) and tensor.dims == (-1,)
 
 
 def _type_name(entry: Any) -> str:
@@ -142,7 +150,8 @@ def _check_dims(
         )
     if not agree:
         hint = f", without the batch dimension as max_batch_size is {batch}" if batch else ""
-        sentence = f"is {dims}, but {signature.file} has {wanted}{hint}"
+        line = f"; {_SCALAR}" if _is_scalar(tensor, batch) else ""
+        sentence = f"is {dims}, but {signature.file} has {wanted}{hint}{line}"
         yield config.mistake(f'{where[0]} "{entry.name}".{field}', sentence, *where, field)
 
 

@@ -29,6 +29,7 @@ TYPES: Mapping[int, str] = {
     onnx.TensorProto.STRING: "TYPE_STRING",
 }
 
+_ZIPMAP = """; from scikit-learn, convert with options={id(model): {"zipmap": False}}"""
 _SMALL = 64 * 2**20
 """Files up to this size are read whole where the shapes of their outputs have to be inferred."""
 
@@ -118,6 +119,11 @@ def read(file: Path, mistakes: list[str]) -> Signature:
     )
 
 
+def weights(file: Path) -> set[str]:
+    """The files in which an ONNX file that `read` can read has its weights, relative to its folder."""
+    return _skim(file).locations
+
+
 def _infos(encoded: list[bytes]) -> list[onnx.ValueInfoProto]:
     return [onnx.ValueInfoProto.FromString(data) for data in encoded]
 
@@ -135,7 +141,7 @@ def _tensor(info: onnx.ValueInfoProto) -> Tensor:
 def _check_type(file: Path, kind: str, info: onnx.ValueInfoProto) -> Iterator[str]:
     what = info.type.WhichOneof("value") or "value without a type"
     if what != "tensor_type":
-        hint = "; an export with zipmap=False gives tensors" if what == "sequence_type" and kind == "output" else ""
+        hint = _ZIPMAP if what == "sequence_type" and kind == "output" else ""
         yield f'{file}: {kind} "{info.name}": is a {what.removesuffix("_type")}, and Triton carries only tensors{hint}'
     elif info.type.tensor_type.elem_type not in TYPES:
         number = info.type.tensor_type.elem_type

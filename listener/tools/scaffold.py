@@ -1,7 +1,7 @@
-"""`listener new`: a small service that works, to be changed into one's own.
+"""`listener new`: a small service that works, around a model of one's own or to be changed into one's own.
 
-It names colours. The files are the templates beside this one, with `@name@` and `@Class@` filled in, and a model of a
-few numbers that is made here.
+Without a model it names colours, by one of a few numbers that is made here. The files are the templates beside this
+one, with the words between two @ filled in.
 """
 
 from __future__ import annotations
@@ -9,11 +9,18 @@ from __future__ import annotations
 import keyword
 import re
 import shlex
+import shutil
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from listener.errors import ConfigError
+
+if TYPE_CHECKING:
+    from listener.tools.own_model import OwnModel
 
 #: Each file of a service, and its template.
 _FILES = {
@@ -24,6 +31,14 @@ _FILES = {
     "tests/test_@name@.py": "test.py.in",
     "README.md": "README.md.in",
     ".gitignore": "gitignore.in",
+    "pytest.ini": "pytest.ini.in",  # or else pytest takes the settings of whatever the folder lies in
+}
+#: Those that differ where the model is given.
+_OWN = {
+    "handlers/@name@.py": "model_handler.py.in",
+    "triton_repo/@name@/config.pbtxt": "model_config.pbtxt.in",
+    "tests/test_@name@.py": "model_test.py.in",
+    "README.md": "model_README.md.in",
 }
 _MODEL = "triton_repo/@name@/1/model.onnx"
 #: Red, green and blue of the colours that the handler's template names, in its order.
@@ -32,16 +47,55 @@ _COLOURS = ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (0, 1, 1), (1
 _SHARPNESS = 8.0
 
 
-def make(name: str, within: Path) -> Path:
-    """Makes a service in the folder `within/name`, and that folder.
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A service that was made.
+
+    Attributes:
+        folder: where.
+        does: what, behind "a service that".
+        ask: a shell command that prints an instance.
+    """
+
+    folder: Path
+    does: str
+    ask: str
+
+    def next_steps(self) -> str:
+        """What to type now."""
+        return f"""\
+{self.folder} is a service that {self.does}. Next:
+
+  cd {shlex.quote(str(self.folder))}
+  listener check
+  python -m pytest
+  listener up --host 127.0.0.1
+
+and in another terminal:
+
+  {self.ask} | listener predict -"""
+
+
+def make(name: str, within: Path, model: Path | None = None) -> Made:
+    """Makes a service in the folder `within/name`.
+
+    Args:
+        name: of the folder, the route, the model and the handler's module.
+        within: the folder around it.
+        model: an ONNX file, which is copied; None = one that names colours.
 
     Raises:
-        ConfigError: the name will not do, the folder has something in it or cannot be written, or onnx is missing.
-            Nothing that is there is overwritten.
+        ConfigError: the name will not do, the folder has something in it or cannot be written, onnx is missing, or no
+            service can be made around the model. Nothing that is there is overwritten.
     """
     _check_name(name)
     folder = within / name
-    files = {path: _template(file, name).encode() for path, file in _FILES.items()} | {_MODEL: _model()}
+    own = None if model is None else _own(model)
+    marks = {"ask": """echo '"#ff8800"'"""} if own is None else {**own.marks(), "ask": own.ask()}
+    templates = _FILES if own is None else {**_FILES, **_OWN}
+    files = {path: _template(file, name, marks).encode() for path, file in templates.items()}
+    if own is None:
+        files[_MODEL] = _model()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
@@ -50,24 +104,29 @@ def make(name: str, within: Path) -> Path:
             file = folder / _filled(path, name)
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content)
+        if own is not None:
+            _copy(own, folder / _filled(_MODEL, name))
     except OSError as error:
         raise ConfigError(f"{folder}: cannot be written: {error.strerror}") from None
-    return folder
+    does = "names colours, to be changed into yours" if own is None else f"predicts by {own.file.name}"
+    return Made(folder, does, marks["ask"])
 
 
-def next_steps(folder: Path) -> str:
-    """What to type now."""
-    return f"""\
-{folder} is a service that names colours, to be changed into yours. Next:
+def _own(file: Path) -> OwnModel:
+    try:
+        from listener.tools import own_model
+    except ImportError as error:
+        raise ConfigError(f"the model is read with onnx: pip install 'triton-listener[tools]' ({error})") from None
+    return own_model.read(file)
 
-  cd {shlex.quote(str(folder))}
-  listener check
-  python -m pytest
-  listener up --host 127.0.0.1
 
-and in another terminal:
-
-  echo '"#ff8800"' | listener predict -"""
+def _copy(own: OwnModel, to: Path) -> None:
+    """The model, with the files of weights that it names."""
+    to.parent.mkdir(parents=True)
+    shutil.copyfile(own.file, to)
+    for name in own.weights:
+        (to.parent / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(own.file.parent / name, to.parent / name)
 
 
 def _check_name(name: str) -> None:
@@ -78,13 +137,15 @@ def _check_name(name: str) -> None:
         raise ConfigError(f"{name!r} is the name of a module of Python's or of the listener; choose another one")
 
 
-def _template(file: str, name: str) -> str:
-    return _filled((resources.files("listener.tools") / "template" / file).read_text(encoding="utf-8"), name)
+def _template(file: str, name: str, marks: Mapping[str, str]) -> str:
+    return _filled((resources.files("listener.tools") / "template" / file).read_text(encoding="utf-8"), name, marks)
 
 
-def _filled(text: str, name: str) -> str:
+def _filled(text: str, name: str, marks: Mapping[str, str] | None = None) -> str:
+    """In one pass, so that a tensor's name may hold an @."""
     title = "".join(part[:1].upper() + part[1:] for part in name.split("_"))
-    return text.replace("@name@", name).replace("@Class@", f"{title}Handler")
+    known = {"name": name, "Class": f"{title}Handler", **(marks or {})}
+    return re.sub("@(" + "|".join(known) + ")@", lambda mark: known[mark[1]], text)
 
 
 def _model() -> bytes:

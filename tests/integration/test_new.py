@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shlex
@@ -14,7 +15,7 @@ import pytest
 import requests
 
 from tests.integration.stack import ROOT, running, wait_for
-from tests.markdown import blocks
+from tests.markdown import Block, blocks
 
 pytestmark = pytest.mark.triton
 
@@ -37,46 +38,70 @@ def shell(script: str, folder: Path) -> str:
     return done.stdout
 
 
-def write(text: str, service: Path) -> None:
-    """A block whose first line names its file, as `# handlers/houses.py`."""
+def write(text: str, folder: Path) -> None:
+    """A block whose first line names its file, as `# make_model.py`."""
     named = re.match(r"# (\S+)\n", text)
     assert named, f"does not say which file it is: {text}"
-    (service / named[1]).write_text(text)
+    (folder / named[1]).write_text(text)
+
+
+def edit(text: str, service: Path) -> None:
+    """A block whose first line names its file and whose others are lines of it, as they were and as they are."""
+    named, *lines = text.splitlines()
+    file = service / named.removeprefix("--- ")
+    old, new = ("".join(f"{line[1:]}\n" for line in lines if line.startswith(sign)) for sign in ("-", "+"))
+    content = file.read_text()
+    assert content.count(old) == 1, f"{file} has not these lines, once:\n{old}"
+    file.write_text(content.replace(old, new))
+
+
+def typed(block: Block) -> int:
+    """How many characters of a block have to be typed; an editor indents by itself."""
+    if block.needs not in ("", "network") or block.language == "json":
+        return 0
+    lines = block.text.splitlines()
+    if block.language == "diff":
+        lines = [line[1:] for line in lines if line.startswith("+")]
+    elif block.language == "python":
+        lines = lines[1:]  # the file's name
+    return sum(len(line.strip()) + 1 for line in lines)
+
+
+def test_the_page_says_how_much_has_to_be_typed() -> None:
+    page = PAGE.read_text()
+    count = sum(map(typed, blocks(page)))
+    assert count < 1500
+    said = re.search(r"are ([\d,]+) characters, which are (\d+) minutes", page)
+    assert said
+    assert int(said[1].replace(",", "")) == count
+    assert int(said[2]) == math.ceil(count / 200)
 
 
 def test_the_page_is_a_path_to_a_right_prediction(tmp_path: Path) -> None:
-    service = tmp_path / "houses"
-    said = []
-    *path, up, curl, promised, reloading, edit, changed = [
-        block for block in blocks(PAGE.read_text()) if not block.needs
-    ]
-    for language, text, _ in path:
-        if language == "sh":
-            said.append(shell(text, service if service.exists() else tmp_path))
-        else:
-            write(text, service)
-    made, disagreeing, own = said
-    assert "everything is in order" in made
-    assert "6 passed" in made
-    assert "mistakes" not in disagreeing  # their number goes to stderr
-    assert "'features'" in disagreeing
-    assert "everything is in order" in own
-    assert "2 passed" in own
-    assert up.text == "listener up --host 127.0.0.1\n"
-    with running(tmp_path / "log", service=service) as stack:
-        stack.until(200)
-        answer = shell(curl.text.replace("http://127.0.0.1:8080", stack.url), service)
-        assert answer == promised.text.strip()
-        refused = requests.post(f"{stack.url}/predict", json={"instances": [{"rooms": 1, "area": 2}, 7]}, timeout=30)
-        assert refused.status_code == 400
-        assert refused.json()["error"].startswith("instances[1]: an instance is ")
-    assert reloading.text == "listener up --host 127.0.0.1 --reload\n"
+    service = tmp_path / "wine"
+    page = [block for block in blocks(PAGE.read_text()) if not block.needs]
+    model, make, new, handler, test, check, up, curl, promised, again, changed = page
+    write(model.text, tmp_path)
+    shell(make.text, tmp_path)
+    as_made = shell(new.text, tmp_path)
+    edit(handler.text, service)
+    assert "1 failed, 1 passed" in shell("python -m pytest || true", service)
+    edit(test.text, service)
+    for said in (as_made, shell(check.text, service)):
+        assert "everything is in order" in said
+        assert "2 passed" in said
+    assert up.text == "listener up --host 127.0.0.1 --reload\n"
     with running(tmp_path / "log", service=service, LISTENER_RELOAD="true") as stack:
         stack.until(200)
-        shell(edit.text, service)
+        ask = curl.text.replace("http://127.0.0.1:8080", stack.url)
+        assert shell(ask, service) == promised.text.strip()
+        refused = requests.post(f"{stack.url}/predict", json={"instances": [[1, 2], [3]]}, timeout=30)
+        assert refused.status_code == 400
+        assert refused.json()["error"].startswith("instances[1]: input 'X' has shape [1]")
+        edit(again.text, service)
         wait_for(lambda: "reloaded in" in stack.output(), 20, stack.output)
-        assert re.search(r"reloaded in \d\.\d s: handlers/houses\.py", stack.output())
-        assert shell(curl.text.replace("http://127.0.0.1:8080", stack.url), service) == changed.text.strip()
+        assert re.search(r"reloaded in \d\.\d s: handlers/wine\.py", stack.output())
+        assert shell(ask, service) == changed.text.strip()
 
 
 def test_what_new_says_next_can_be_done(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ class Edited:
 
 
 def made(tmp_path: Path) -> Path:
-    return scaffold.make("colours", tmp_path)
+    return scaffold.make("colours", tmp_path).folder
 
 
 @pytest.fixture
@@ -247,7 +247,7 @@ def test_a_repository_elsewhere_may_go_and_come_as_a_whole(tmp_path: Path) -> No
 def test_serve_reloads_code_and_leaves_triton_to_others(edited: Edited, tmp_path: Path) -> None:
     port = re.search(r"--http-port=(\d+)", command_line(edited.stack.triton_pid()))
     assert port
-    folder = scaffold.make("colours", tmp_path / "other")
+    folder = scaffold.make("colours", tmp_path / "other").folder
     with running(
         tmp_path / "log2", "serve", folder, LISTENER_TRITON_URL=f"127.0.0.1:{port[1]}", LISTENER_RELOAD="1"
     ) as stack:

@@ -39,6 +39,26 @@ def test_shapes(tiny: Tiny, dims: Any, out: Any, expected: list[str]) -> None:
     assert [": ".join(place.split(": ")[:2]) for place in tiny.mistakes()] == expected
 
 
+@pytest.mark.parametrize("dims", ["[ 2 ]", "[ 1 ]", "[ ]", "[ 1, 1 ]"])
+def test_a_scalar_for_each_row_says_the_line_that_is_right(tiny: Tiny, dims: str) -> None:
+    onnx_file(tiny.onnx, ("N",), ("N",))
+    tiny.config.write_text(tiny.config.read_text().replace("[ 2 ]", dims))
+    right = "dims: [ 1 ] reshape { shape: [ ] }"
+    for kind, mistake in zip(('input "X"', 'output "Y"'), tiny.mistakes(), strict=True):
+        assert f"{kind}.dims: is " in mistake
+        assert mistake.endswith(f"; one number for each instance is `{right}`")
+    tiny.config.write_text(tiny.config.read_text().replace(f"dims: {dims}", right))
+    assert tiny.mistakes() == []
+
+
+def test_a_scalar_where_nothing_is_a_batch(tiny: Tiny) -> None:
+    """A shape of its own is not allowed there."""
+    onnx_file(tiny.onnx, ("N",), ("N",))
+    tiny.change("max_batch_size: 8\ndynamic_batching { }", "max_batch_size: 0")
+    # an input may be narrower than the file has it
+    assert tiny.mistakes() == ['tiny/config.pbtxt:16: output "Y".dims: is [2], but tiny/1/model.onnx has [-1]']
+
+
 def test_an_input_that_is_not_declared(tiny: Tiny) -> None:
     onnx_file(tiny.onnx, name="pixels")
     unknown, absent = tiny.mistakes()

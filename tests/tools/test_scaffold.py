@@ -25,13 +25,14 @@ def files(folder: Path) -> set[str]:
 
 
 def test_the_files_of_a_service(tmp_path: Path) -> None:
-    folder = scaffold.make("iris", tmp_path / "not" / "yet")
+    folder = scaffold.make("iris", tmp_path / "not" / "yet").folder
     assert folder == tmp_path / "not" / "yet" / "iris"
     assert files(folder) == {
         ".gitignore",
         "README.md",
         "handlers/iris.py",
         "listener.yaml",
+        "pytest.ini",
         "tests/conftest.py",
         "tests/test_iris.py",
         "triton_repo/iris/1/model.onnx",
@@ -47,8 +48,13 @@ def test_the_files_of_a_service(tmp_path: Path) -> None:
     "name", ["iris", "no", "null", "handler", "Any", "my_2nd_model", "X", "e1", "handlers", "tests"]
 )
 def test_it_passes_the_check_and_its_own_tests(tmp_path: Path, name: str) -> None:
-    folder = scaffold.make(name, tmp_path)
+    folder = scaffold.make(name, tmp_path).folder
     assert checks.run(folder) == []
+    assert "6 passed" in run_tests(folder)
+
+
+def run_tests(folder: Path) -> str:
+    """What pytest says of a service whose tests pass, with no plugin but its own."""
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:asyncio", "-p", "no:cacheprovider", "-W", "error"],
         cwd=folder,
@@ -57,12 +63,23 @@ def test_it_passes_the_check_and_its_own_tests(tmp_path: Path, name: str) -> Non
         timeout=60,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "6 passed" in done.stdout
+    return done.stdout
+
+
+def test_its_tests_run_within_a_project_with_other_ideas_of_pytest(tmp_path: Path) -> None:
+    """As in a clone of the listener, whose own settings need plugins."""
+    (tmp_path / "setup.cfg").write_text(
+        "[tool:pytest]\ntestpaths = elsewhere\nno_such_option = auto\naddopts = --strict-config\n"
+    )
+    assert "6 passed" in run_tests(scaffold.make("iris", tmp_path).folder)
 
 
 @pytest.mark.parametrize("command", [["ruff", "check"], ["ruff", "format", "--check"], ["mypy", "--strict"]])
 def test_its_code_is_as_clean_as_ours(tmp_path: Path, command: list[str]) -> None:
-    folder = scaffold.make("iris", tmp_path)
+    clean(scaffold.make("iris", tmp_path).folder, command)
+
+
+def clean(folder: Path, command: list[str]) -> None:
     settings = (
         [f"--config={ROOT / 'pyproject.toml'}"]
         if command[0] == "ruff"
@@ -80,7 +97,7 @@ def test_its_code_is_as_clean_as_ours(tmp_path: Path, command: list[str]) -> Non
 
 
 def test_the_model_names_the_nearest_colour(tmp_path: Path) -> None:
-    model = onnx.load(scaffold.make("iris", tmp_path) / "triton_repo/iris/1/model.onnx")
+    model = onnx.load(scaffold.make("iris", tmp_path).folder / "triton_repo/iris/1/model.onnx")
     onnx.checker.check_model(model, full_check=True)
     corners = np.array(scaffold._COLOURS, np.float32)
     points = np.random.default_rng(1).random((200, 3)).astype(np.float32)
@@ -116,7 +133,7 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
 
 def test_an_empty_folder_will_do(tmp_path: Path) -> None:
     (tmp_path / "iris").mkdir()
-    assert checks.run(scaffold.make("iris", tmp_path)) == []
+    assert checks.run(scaffold.make("iris", tmp_path).folder) == []
 
 
 def test_what_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
@@ -142,5 +159,5 @@ def test_without_onnx_it_says_what_to_install(tmp_path: Path, monkeypatch: pytes
 
 
 def test_the_next_steps_can_be_pasted(tmp_path: Path) -> None:
-    said = scaffold.next_steps(scaffold.make("iris", tmp_path / "with blank"))
+    said = scaffold.make("iris", tmp_path / "with blank").next_steps()
     assert f"\n  cd '{tmp_path}/with blank/iris'\n" in said
