@@ -159,7 +159,7 @@ def test_a_route_whose_model_is_not_there(tiny: Tiny) -> None:
 
 def test_no_handler(tiny: Tiny) -> None:
     tiny.handler("class G(Handler): pass")
-    assert wrong("--service", tiny.folder).endswith("has no class 'H'")
+    assert wrong("--service", tiny.folder).endswith("has no class 'H'; it has 'G'")
 
 
 def test_several_models_and_no_choice(tiny: Tiny) -> None:
