@@ -236,6 +236,7 @@ def test_a_running_listener_tells_the_same_as_its_files() -> None:
     with answering(orjson.dumps(DOCUMENT)) as url:
         instance, parameters, prediction = told("--url", f"{url}/")
         assert told("--url", f"{url}/openapi.json")[0] == instance
+        assert told("--url", f"{url}/predict")[0] == instance
         own = told("--url", url, "--model", "own")
     assert accepts(instance, ["9223372036854775807", 3.0])
     assert not accepts(instance, ["9223372036854775808", 3.0])
