@@ -147,7 +147,8 @@ def _check_default(found: Service, specs: Specs | None) -> Iterator[str]:
     is_route = found.default in found.graphs or (route is not None and route.line > 0)
     if found.default and not is_route and specs is not None and found.default not in specs:
         sentence = f"the default {found.default!r} is neither a route nor a model in {found.repository}"
-        yield f"{_place(found, found.default_line)}{sentence}; {graph_checks.hint(found.default, specs)}"
+        known = [*(name for name in found.choices if name != found.default), *specs]
+        yield f"{_place(found, found.default_line)}{sentence}; {graph_checks.hint(found.default, known)}"
 
 
 def _place(found: Service, line: int = 0) -> str:

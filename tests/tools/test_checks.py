@@ -445,6 +445,12 @@ def test_what_a_function_may_mean(tiny: Tiny) -> None:
     assert mistake.endswith("price.py has no function 'totl'; did you mean 'total'?")
 
 
+def test_a_default_may_mean_a_route(tiny: Tiny) -> None:
+    (mistake,) = said(tiny, "routes:\n  prices: {model: tiny}\ndefault: price\n")
+    assert mistake.startswith("3: the default 'price' is neither a route nor a model in ")
+    assert mistake.endswith("; did you mean 'prices'? Found are prices, tiny")
+
+
 def test_a_model_is_listed_once(tiny: Tiny) -> None:
     (mistake,) = said(tiny, "default: tiny\nroutes:\n  tiny: {}\n  a: {node: zebra}\n")
     assert mistake.endswith("; found are tiny, a")
