@@ -31,7 +31,7 @@ from listener.endpoints.v1 import V1
 from listener.errors import ConfigError, Unavailable
 from listener.fallback import Fallback
 from listener.fastpath import FastPath
-from listener.gate import Gate, Phase
+from listener.gate import CANNOT_SERVE, Gate, Phase
 from listener.settings import Settings
 
 if TYPE_CHECKING:
@@ -85,8 +85,8 @@ class Listener:
 
     def missing(self) -> list[str]:
         """What stands between this worker and its first prediction; empty = nothing."""
-        if self.failure.done():  # its sentences name paths: they are for the log
-            return ["the service cannot be served; the log has the reason"]
+        if self.failure.done():
+            return [CANNOT_SERVE]
         return self._serving.readiness.missing if self._serving else [self._step]
 
     async def lifetime(self, app: web.Application) -> AsyncIterator[None]:
@@ -104,7 +104,7 @@ class Listener:
         if not self.failure.done():
             error = None if task.cancelled() else task.exception()
             log.critical("the service ended by itself", exc_info=error)
-            self._fail(ConfigError("the service cannot be served; the log has the reason"))
+            self._fail(ConfigError(CANNOT_SERVE))
 
     def _fail(self, error: ConfigError) -> None:
         self.gate.phase = Phase.FAILED

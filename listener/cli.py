@@ -105,7 +105,7 @@ def up(**given: Any) -> None:
 @cli.command()
 @options(*_LISTENING, *_SERVING, "triton_url", "triton_metrics_url", *_LOGGING)
 def serve(**given: Any) -> None:
-    """Run the listener alone, in front of a Triton that runs elsewhere."""
+    """Run the listener alone; its Triton runs elsewhere."""
     from listener import reload, workers
 
     configured = reload.prepared(_configure(given))
@@ -144,20 +144,21 @@ def triton(**given: Any) -> None:
 @options("host", "port", "health_route")
 @click.option("--timeout", "seconds", default=5.0, show_default=True, help="Seconds to wait for the answer.")
 def health(seconds: float, **given: Any) -> None:
-    """Ask the listener on this machine whether it is ready: exit status 0 if so, else 1.
+    """Ask the listener on this machine whether it is ready.
 
-    For HEALTHCHECK and exec probes.
+    Exit status 0 if so, else 1. For HEALTHCHECK and exec probes.
     """
     configured = settings_table.read(**given)
-    status, body = probe.get(configured.local_url(configured.health_route), seconds)
-    click.echo(f"{status or 'no answer'} {body}".strip())
+    url = configured.local_url(configured.health_route)
+    status, body = probe.get(url, seconds)
+    click.echo(f"{status} {body}".strip() if status else f"no answer from {url}: {body}")
     sys.exit(0 if status == 200 else 1)
 
 
 @cli.command()
 @click.argument("source", metavar="FILE_OR_-")
 @options("host", "port", "predict_route")
-@click.option("--url", help="The predict URL; default: the listener on this machine.")
+@click.option("--url", help="A listener, or its predict URL; default: the one on this machine.")
 @click.option("--timeout", "seconds", default=60.0, show_default=True, help="Seconds to wait for the answer.")
 @click.option("--json", "as_json", is_flag=True, help="Print the answer's JSON even on a terminal.")
 def predict(source: str, url: str | None, seconds: float, as_json: bool, **given: Any) -> None:
@@ -170,7 +171,9 @@ def predict(source: str, url: str | None, seconds: float, as_json: bool, **given
 
     configured = settings_table.read(**given)
     body = ask.request_body(ask.read_source(source))
-    status, answer = ask.post(url or configured.local_url(configured.predict_route), body, seconds)
+    route = configured.predict_route
+    asked = ask.predict_url(url, route) if url else configured.local_url(route)
+    status, answer = ask.post(asked, body, seconds)
     people = sys.stdout.isatty() and not as_json
     click.echo(ask.for_people(answer) if people and status == 200 else answer, err=status != 200)
     sys.exit(0 if status == 200 else 1)
@@ -179,9 +182,9 @@ def predict(source: str, url: str | None, seconds: float, as_json: bool, **given
 @cli.command()
 @options(*_PLACE)
 def check(**given: Any) -> None:
-    """Validate listener.yaml, the handlers and the model repository without opening a port.
+    """Check listener.yaml, the handlers and the models.
 
-    Every mistake is one sentence with its place; exit status 1 if there is any.
+    Without opening a port. Every mistake is one sentence with its place; exit status 1 if there is any.
     """
     from listener.tools import checks
 
@@ -200,7 +203,7 @@ def check(**given: Any) -> None:
 @click.option("--route", metavar="NAME", default="", help="Draw this route or node alone, with all that it asks.")
 @click.option("--out", metavar="FILE", help="Write a picture: .svg, .mmd or .md (Mermaid), or .txt (the tree).")
 def graph(route: str, out: str | None, **given: Any) -> None:
-    """Draw the graph: which route asks which handlers and models, and when.
+    """Draw which route asks which handlers and models.
 
     Prints a tree, or writes a picture with --out. A model repository alone is drawn as well.
     """
@@ -221,11 +224,12 @@ def graph(route: str, out: str | None, **given: Any) -> None:
 @click.option("--out", metavar="DIR", help="Write three files there, instead of printing.")
 @click.option("--timeout", "seconds", default=10.0, show_default=True, help="Seconds to wait for --url.")
 def schema(url: str | None, model: str | None, out: str | None, seconds: float, **given: Any) -> None:
-    """Describe one instance, the parameters and one prediction, for Vertex's predictSchemata.
+    """Describe instances, parameters and predictions for Vertex.
 
-    Three Schema Objects of OpenAPI 3.0.2 in YAML: instance.yaml, parameters.yaml and prediction.yaml. They come from
-    what the handler declares, else from the model's configuration or ONNX file.
+    These are its predictSchemata: three Schema Objects of OpenAPI 3.0.2 in YAML, instance.yaml, parameters.yaml and
+    prediction.yaml. They come from what the handler declares, else from the model's configuration or ONNX file.
     """
+    from listener.tools import ask
     from listener.tools import schema as schemata
 
     if url is None:
@@ -233,7 +237,7 @@ def schema(url: str | None, model: str | None, out: str | None, seconds: float, 
     elif any(value is not None for value in given.values()):
         raise click.UsageError("--url asks a listener that runs, which has its own service and repository")
     else:
-        found = schemata.of_listener(url, model, seconds)
+        found = schemata.of_listener(ask.base_url(url, settings_table.read().predict_route), model, seconds)
     if out is None:
         click.echo(schemata.stream(found), nl=False)
         return
@@ -243,7 +247,7 @@ def schema(url: str | None, model: str | None, out: str | None, seconds: float, 
 
 @cli.command("settings")
 def show_settings() -> None:
-    """List every setting with its variable, its value here and what it does."""
+    """List every setting: its variable, its value here, what it does."""
     configured = settings_table.read()
     for name, field in _FIELDS.items():
         click.secho(f"{env_name(field)}={as_text(getattr(configured, name))}", bold=True)

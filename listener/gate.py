@@ -11,6 +11,9 @@ from types import TracebackType
 
 from listener.errors import DeadlineExceeded, ListenerError, Overloaded, Unavailable
 
+#: What health and refusals say of a service whose own mistakes are for the log: they name paths.
+CANNOT_SERVE = "the service cannot be served; the log has the reason"
+
 
 class Phase(enum.Enum):
     """The life of a worker, in this order; FAILED may follow each."""
@@ -117,7 +120,7 @@ class Gate:
     def admit(self, permit: Permit) -> float:
         """For `Permit` alone."""
         if self.phase is not Phase.READY:
-            raise Unavailable(f"the listener is {self.phase.value}")
+            raise Unavailable(CANNOT_SERVE if self.phase is Phase.FAILED else f"the listener is {self.phase.value}")
         if len(self._permits) >= self._limit:
             raise Overloaded(f"{self._limit} requests are being worked on already")
         self._permits[permit] = None

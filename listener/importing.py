@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import inspect
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
 
 from listener import compose, shapes
@@ -36,6 +38,9 @@ from listener.service import Route, Service, with_graphs
 
 K = TypeVar("K")
 
+#: Names of a module that are listed.
+_MOST_NAMED = 10
+
 
 def handler_class(service: Service, route: Route) -> type[Handler]:
     """Imports a route's handler class; the generic `Handler` where the route names none.
@@ -48,7 +53,7 @@ def handler_class(service: Service, route: Route) -> type[Handler]:
     """
     if route.handler is None:
         return Handler
-    place = f"{service.file}:{route.line}: {route.field}.handler"
+    place = f"{service.file}:{route.line_of('handler')}: {route.field}.handler"
     found = _imported(service, route.handler, place, "class")
     if not (inspect.isclass(found) and issubclass(found, Handler)):
         raise ConfigError(f"{place}: {route.handler!r} is not a subclass of listener.Handler")
@@ -99,10 +104,36 @@ def imported(service: Service) -> tuple[dict[str, type[Handler]], dict[str, Call
     Raises:
         ConfigError: what is wrong with all of them.
     """
-    classes = {(name, ""): partial(handler_class, service, route) for name, route in service.steps.items()}
+    once = Once()
+    classes = {(name, ""): partial(_once, once, service, route) for name, route in service.steps.items()}
     functions = _functions(service)
     found = _all({**classes, **functions})
     return {name: found[name, ""] for name, _ in classes}, {source: found[at, source] for at, source in functions}
+
+
+class Once:
+    """Tells what is wrong with a handler's class once, though several routes may have it."""
+
+    def __init__(self) -> None:
+        self._told: set[tuple[str | None, str]] = set()
+
+    def __call__(self, route: Route, mistakes: Iterable[str]) -> list[str]:
+        """Those that have not been told of another route with the same class."""
+        return [sentence for sentence in mistakes if self._is_new(route, sentence)]
+
+    def _is_new(self, route: Route, sentence: str) -> bool:
+        words = (f": {route.field}.handler: ", f": the handler of {route.name!r} cannot be loaded: ")
+        of_class = next((sentence.partition(word)[2] for word in words if word in sentence), sentence)
+        is_new = (route.handler, of_class) not in self._told
+        self._told.add((route.handler, of_class))
+        return is_new
+
+
+def _once(once: Once, service: Service, route: Route) -> type[Handler]:
+    try:
+        return handler_class(service, route)
+    except ConfigError as error:
+        raise ConfigError(*once(route, error.mistakes)) from error
 
 
 def check_functions(service: Service) -> None:
@@ -128,7 +159,7 @@ def _all(find: Mapping[K, Callable[[], Any]]) -> dict[K, Any]:
         try:
             found[key] = each()
         except ConfigError as error:
-            mistakes += error.mistakes
+            mistakes += error.mistakes  # none where the same has been told already
     if mistakes:
         raise ConfigError(*dict.fromkeys(mistakes))
     return found
@@ -174,10 +205,38 @@ def _imported(service: Service, source: str, place: str, kind: str) -> Any:
     except SystemExit as error:
         raise ConfigError(f"{place}: {source!r} ends the process when it is imported (status {error})") from error
     except Exception as error:
-        raise ConfigError(f"{place}: {module_name!r} cannot be imported: {explain(error, service.folder)}") from error
+        hint = _module_hint(service, module_name, error)
+        sentence = f"{module_name!r} cannot be imported: {explain(error, service.folder)}{hint}"
+        raise ConfigError(f"{place}: {sentence}") from error
     if (found := getattr(module, name, None)) is None:
-        raise ConfigError(f"{place}: {module.__file__} has no {kind} {name!r}")
+        raise ConfigError(f"{place}: {module.__file__} has no {kind} {name!r}{_name_hint(module, name, kind)}")
     return found
+
+
+def _module_hint(service: Service, name: str, error: Exception) -> str:
+    """The module of the service that may have been meant where there is none of a name."""
+    missing = error.name if isinstance(error, ModuleNotFoundError) else None
+    if missing is None or not f"{name}.".startswith(f"{missing}."):
+        return ""
+    files = [*service.folder.glob("*.py"), *service.folder.glob("*/*.py")]
+    known = [".".join(file.relative_to(service.folder).with_suffix("").parts) for file in sorted(files)]
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _name_hint(module: ModuleType, name: str, kind: str) -> str:
+    """What of a module may have been meant; of its classes those that are handlers."""
+    known = [word for word, value in vars(module).items() if not word.startswith("_") and _is_of(kind, value, module)]
+    near = difflib.get_close_matches(name, known, n=1)
+    if near or not known:
+        return f"; did you mean {near[0]!r}?" if near else ""
+    return f"; it has {', '.join(map(repr, known[:_MOST_NAMED]))}{', ...' if len(known) > _MOST_NAMED else ''}"
+
+
+def _is_of(kind: str, value: Any, module: ModuleType) -> bool:
+    if kind == "class":
+        return inspect.isclass(value) and issubclass(value, Handler) and value is not Handler
+    return callable(value) and getattr(value, "__module__", None) == module.__name__ and not inspect.isclass(value)
 
 
 def _first_on_path(folder: Path) -> None:

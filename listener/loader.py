@@ -90,7 +90,7 @@ async def load(
     except (Exception, SystemExit) as error:
         hint = "; models cannot be called yet when handlers are loaded" if isinstance(error, Unavailable) else ""
         raise ConfigError(
-            f"{service.file}:{route.line}: the handler of {route.name!r} cannot be loaded: "
+            f"{service.file}:{route.line_of('handler')}: the handler of {route.name!r} cannot be loaded: "
             f"{explain(error, service.folder)}{hint}"
         ) from error
     return made

@@ -6,6 +6,7 @@ docs/reference/listener-yaml.md, "The graph".
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -35,6 +36,7 @@ from listener.nodes import (
     Then,
     is_import,
     is_version,
+    meant_import,
 )
 from listener.sections import Section, is_null
 
@@ -92,7 +94,7 @@ def _mapping(section: Section, at_top: bool) -> Node:
     timeout, retry = section.number("timeout", 0, 3600), section.whole("retry", 0, 100)
     for kind in (*_KINDS, "handler", "model"):
         section.knows(kind)
-    section.refuse_others()
+    section.refuse_others(lambda key: "only routes have it" if key == "errors" else "")
     return node if timeout is None and retry is None else Limited(node, timeout, retry or 0)
 
 
@@ -100,12 +102,23 @@ def _step(section: Section, needs_name: bool) -> Node:
     handler, model = section.text("handler", None), section.text("model", None)
     version, offload = section.text("version", "") or "", section.one_of("offload", "thread", "process", "inline")
     if handler is not None and not is_import(handler):
-        section.complain(f"{handler!r} is not of the form 'module.path:Class'", key="handler")
+        section.complain(f"{handler!r} is not of the form 'module.path:Class'{_import_hint(handler)}", key="handler")
     if version and not is_version(version):
         section.complain(f"'version' of {section.what} is {version!r}; {_VERSIONS}", "version")
     if needs_name and handler is None and model is None:
         section.complain(f"{section.what} has no kind; known are handler, model, {', '.join(_KINDS)}")
-    return Step(handler, model or "", version.lstrip("0"), section.line, offload)
+    return Step(handler, model or "", version.lstrip("0"), section.line, offload, section.lines)
+
+
+def _import_hint(text: str) -> str:
+    return f"; did you mean {meant!r}?" if (meant := meant_import(text)) else ""
+
+
+def is_like_a_node(above: Section, key: str) -> bool:
+    """Whether a key has a mapping with the keys of a node."""
+    _, value = above.nodes[key]
+    keys = {name.value for name, _ in value.value} if isinstance(value, yaml.MappingNode) else set()
+    return any(kind in keys for kind in (*_KINDS, "handler", "model"))
 
 
 def _other(section: Section) -> Node:
@@ -151,21 +164,31 @@ def _split(section: Section) -> Node:
         own = isinstance(value, yaml.MappingNode) and value.value
         node = _node(value, line, what, inner) if own else _reference(name, line, what, inner)
         arms[name] = Arm(_weight(weight, line, what, inner), node)
-    sticky = inner.section("sticky") if "sticky" in inner.nodes else None
-    by = _source(sticky, ("parameter", "header", "field")) if sticky else None
-    if sticky:
-        sticky.refuse_others()
+    by = _sticky(inner) if "sticky" in inner.nodes else None
     inner.refuse_others()
     return Split(arms, by)
+
+
+def _sticky(section: Section) -> From | None:
+    value = section.take("sticky")
+    if isinstance(value, yaml.ScalarNode) and not is_null(value):
+        sentence = f"'sticky' of {section.what} is {value.value!r}; say where that lies: {{field: {value.value}}}"
+        section.complain(f"{sentence}, or header, or parameter", "sticky")
+        return None
+    inner = section.section("sticky")
+    by = _source(inner, ("parameter", "header", "field"))
+    inner.refuse_others()
+    return by
 
 
 def _weight(text: str | None, line: int, what: str, above: Section) -> float:
     try:
         value = float(text or "")
     except ValueError:
-        value = 0.0
+        value = math.nan
     if not 0 < value <= _GREATEST_WEIGHT:
-        above.complain_at(line, f"the weight of {what} is not a number above 0 and up to {_GREATEST_WEIGHT}")
+        hint = "; leave the arm out for no requests" if value == 0 else ""
+        above.complain_at(line, f"the weight of {what} is not a number above 0 and up to {_GREATEST_WEIGHT}{hint}")
         return 1.0
     return value
 
@@ -263,7 +286,7 @@ def _source(section: Section, kinds: tuple[str, ...]) -> From | None:
 def _function(section: Section, key: str) -> str:
     text = section.text(key, "") or ""
     if text and not is_import(text):
-        section.complain(f"{text!r} is not of the form 'module.path:function'", key)
+        section.complain(f"{text!r} is not of the form 'module.path:function'{_import_hint(text)}", key)
     return text
 
 

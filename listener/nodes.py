@@ -65,6 +65,7 @@ class Step:
         version: of the model, digits; "" = Triton chooses.
         line: in listener.yaml; 0 = it stands in no file.
         offload: `thread`, `process` or `inline`; "" leaves it to the handler.
+        lines: of its keys in listener.yaml, by key.
     """
 
     handler: str | None = None
@@ -72,6 +73,7 @@ class Step:
     version: str = ""
     line: int = 0
     offload: str = ""
+    lines: Mapping[str, int] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,6 +343,17 @@ def is_import(text: str) -> bool:
     """Whether it has the form `module.path:name`."""
     module, _, name = text.partition(":")
     return all(part.isidentifier() for part in [*module.split("."), name])
+
+
+def meant_import(text: str) -> str:
+    """What a text may mean that is nearly `module.path:name`, such as `module/path.py:name`; "" = nothing."""
+    module, _, name = text.partition(":")
+    if not name:
+        module, _, name = text.rpartition(".")
+        if not name[:1].isupper():  # a module alone, or a file
+            return ""
+    made = f"{module.removesuffix('.py').strip('./').replace('/', '.')}:{name}"
+    return made if is_import(made) else ""
 
 
 def is_version(text: str) -> bool:

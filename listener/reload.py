@@ -158,7 +158,7 @@ class Reload:
             log.info("%s changed: models are served by a Triton that runs elsewhere; restart it", before.shown(models))
         if not renewed:
             return
-        counted = paths if self._triton else ours
+        counted = _there(paths if self._triton else ours)
         what = " and ".join([*(["the workers"] if ours else []), *(["Triton"] if self._triton in renewed else [])])
         log.info("%s changed: restarting %s", before.shown(counted), what)
         for each in renewed:
@@ -177,6 +177,11 @@ class Reload:
             await self._triton.ready.wait()
         await probe.until_ok(self._settings.local_url(self._settings.health_route))
         log.info("reloaded in %.1f s: %s", time.monotonic() - began, what)
+
+
+def _there(paths: set[Path]) -> set[Path]:
+    """Those that exist: editors write beside a file and rename that. All of them where all are gone."""
+    return {path for path in paths if path.exists()} or paths
 
 
 def _now(configured: Settings) -> Watched | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ def parsed(text: str, file: Path) -> yaml.Node | None:
         node: yaml.Node | None = loader.get_single_node()
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigError(f"{file}:{line}: not YAML: {error.problem or error.context}") from None
+        said = f"{error.problem or error.context}"
+        raise ConfigError(f"{file}:{line}: not YAML: {said}{_yaml_hint(said)}") from None
     except RecursionError:
         raise ConfigError(f"{file}:{loader.line + 1}: nested too deeply") from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # PyYAML's own chr() and int() among them
@@ -32,6 +34,25 @@ def parsed(text: str, file: Path) -> yaml.Node | None:
     if node is not None:
         _measure(node, file)
     return node
+
+
+#: What to look for where PyYAML says this.
+_HINTS = {
+    "mapping values are not allowed": "check the indentation and the space after each ':'; quote text with ': ' in it",
+    "expected <block end>": "check the indentation",
+    "could not find expected ':'": "write 'key: value', with a space after ':'",
+    r"character '\t'": "use spaces in place of tabs",
+}
+
+
+def _yaml_hint(said: str) -> str:
+    return next((f"; {hint}" for words, hint in _HINTS.items() if words in said), "")
+
+
+def _without_space(node: yaml.Node) -> str:
+    """A hint where `key:value` stands in place of `key: value`, which is a text to YAML."""
+    is_plain = isinstance(node, yaml.ScalarNode) and node.style is None
+    return "; write a space after ':'" if is_plain and re.match(r"[\w-]+:\S", node.value) else ""
 
 
 def _measure(top: yaml.Node, file: Path) -> None:
@@ -98,7 +119,7 @@ class Section:
         if isinstance(node, yaml.MappingNode):
             self._read(node)
         elif node is not None and not is_null(node):
-            self.complain(f"{what} is not a mapping of keys to values")
+            self.complain(f"{what} is not a mapping of keys to values{_without_space(node)}")
             self.mistaken = True
 
     def _read(self, node: yaml.MappingNode) -> None:
@@ -199,6 +220,11 @@ class Section:
         """Where a key stands; without it, where the whole does."""
         return self.nodes[key][0] if key in self.nodes else self.line
 
+    @property
+    def lines(self) -> dict[str, int]:
+        """Where each key stands."""
+        return {key: line for key, (line, _) in self.nodes.items()}
+
     def knows(self, key: str) -> None:
         """Says that a key may stand here."""
         self._asked.add(key)
@@ -211,12 +237,16 @@ class Section:
         self.complain(f"{key!r} of {self.what} is not a list of one or more", key)
         return []
 
-    def refuse_others(self) -> None:
-        """Complains of every key that nobody asked for, with a guess at what was meant."""
+    def refuse_others(self, meant: Callable[[str], str] = lambda key: "") -> None:
+        """Complains of every key that nobody asked for, with a guess at what was meant.
+
+        Args:
+            meant: what is known of a key, as the end of the sentence; "" = nothing.
+        """
         for key in [key for key in self.nodes if key not in self._asked]:
             near = difflib.get_close_matches(key, self._asked, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(self._asked))}"
-            self.complain(f"unknown key {key!r} in {self.what}; {hint}", key)
+            self.complain(f"unknown key {key!r} in {self.what}; {meant(key) or hint}", key)
 
     def take(self, key: str) -> yaml.Node | None:
         self._asked.add(key)

@@ -67,6 +67,7 @@ class Route:
         at: its field of listener.yaml, such as `routes.a` or `routes.ab.split.arms.new`; "" = it has none, but
             something refers to a model of that name.
         alone: an instance that is at fault fails alone, where requests name this route.
+        lines: of its keys in listener.yaml, by key.
     """
 
     name: str
@@ -77,11 +78,16 @@ class Route:
     offload: str = ""
     at: str = field(default="", compare=False)
     alone: bool = False
+    lines: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     @property
     def field(self) -> str:
         """`at`, for messages."""
         return self.at or f"routes.{self.name}"
+
+    def line_of(self, key: str) -> int:
+        """Where a key of it stands in listener.yaml; without it, where the whole does."""
+        return self.lines.get(key, self.line)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +103,7 @@ class Service:
         graphs: routes and nodes of several steps, by name. Their steps are references to routes and parts. What Python
             composes is not in them before `importing.expanded`.
         parts: steps that requests cannot choose, by name.
+        default_line: where listener.yaml says the default; 0 = it does not.
     """
 
     folder: Path
@@ -105,6 +112,7 @@ class Service:
     routes: Mapping[str, Route]
     graphs: Mapping[str, Named] = field(default_factory=dict)
     parts: Mapping[str, Route] = field(default_factory=dict)
+    default_line: int = field(default=0, compare=False)
 
     @property
     def choices(self) -> list[str]:
@@ -176,7 +184,7 @@ def _service(top: Section, folder: Path, chosen: str) -> Service | None:
     is_told = not top.mistakes
     default = top.text("default", None)
     named = _named(top)
-    top.refuse_others()
+    top.refuse_others(lambda key: "does it belong below 'routes'?" if node_reader.is_like_a_node(top, key) else "")
     named = _in_order(named, top.complain_at)
     routes, parts, graphs = _apart(named, named, top.complain_at)
     choices = [name for name, each in named.items() if each.choosable]  # in the order of the file
@@ -188,7 +196,10 @@ def _service(top: Section, folder: Path, chosen: str) -> Service | None:
         return None
     if choices and default not in choices and default not in named:  # a model of that name, as it is
         routes[default] = Route(default)
-    return Service(folder, path, default, routes, graphs, parts) if is_told and not top.mistaken else None
+    if not is_told or top.mistaken:
+        return None
+    line = 0 if chosen or "default" not in top.nodes else top.line_of("default")
+    return Service(folder, path, default, routes, graphs, parts, line)
 
 
 def _default(default: str | None, named: Mapping[str, Named], choices: list[str], top: Section, is_given: bool) -> str:
@@ -296,4 +307,4 @@ def _apart(
 
 
 def _route(name: str, step: Step, at: str) -> Route:
-    return Route(name, step.handler, step.model or None, step.line, step.version, step.offload, at)
+    return Route(name, step.handler, step.model or None, step.line, step.version, step.offload, at, lines=step.lines)

@@ -12,6 +12,9 @@ from listener.service import FILE
 
 #: Folders that tools fill; hidden ones (.git, .venv, .pytest_cache) are left out as well.
 _FOLDERS = frozenset({"__pycache__", "site-packages", "venv", "node_modules"})
+#: What is for people and for pytest, at the top of a service's folder. Further down `*.md` may be a handler's prompts;
+#: other pictures than those of `listener graph`, and `*.txt`, may be its data wherever they lie.
+_OUR_FOLDER, _OUR_FILES = "tests", ("*.md", "*.svg", "*.mmd", "pytest.ini", "conftest.py")
 #: What editors, downloads and running programs write beside the real thing; hidden files are left out as well.
 _FILES = (
     *("*~", "#*#", "*.swp", "*.swo", "*.swx", "*.bak", "*.orig", "*.tmp", "*.temp", "*.part", "4913", "*___jb_*___"),
@@ -55,7 +58,9 @@ class Watched:
             inner, outer = outer, inner
         for root, kind in (inner, outer):
             if path.is_relative_to(root):
-                return Kind.NOTHING if _is_left_out(path.relative_to(root)) else kind
+                within = path.relative_to(root)
+                is_nothing = _is_left_out(within) or (kind is Kind.WORKERS and _is_beside(within))
+                return Kind.NOTHING if is_nothing else kind
         return Kind.NOTHING
 
     def shown(self, paths: Iterable[Path]) -> str:
@@ -71,3 +76,10 @@ def _is_left_out(path: Path) -> bool:
     if any(part.startswith(".") for part in path.parts) or _FOLDERS.intersection(path.parts):
         return True
     return any(fnmatch(path.name, pattern) for pattern in _FILES)
+
+
+def _is_beside(path: Path) -> bool:
+    """Whether it is a test, or something to read, at the top of the service's folder."""
+    if len(path.parts) == 1:
+        return path.name == _OUR_FOLDER or any(fnmatch(path.name, pattern) for pattern in _OUR_FILES)
+    return path.parts[:1] == (_OUR_FOLDER,)

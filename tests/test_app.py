@@ -308,7 +308,7 @@ async def test_a_service_that_cannot_load_is_failed(http: aiohttp.ClientSession,
             assert answer.status == 503
             assert (await answer.json())["status"] in ("failed", "starting")
         status, body = await predict(http, url, {"instances": [1]})
-        assert (status, body["error"]) == (503, "the listener is failed")
+        assert (status, body["error"]) == (503, "the service cannot be served; the log has the reason")
 
 
 async def test_no_permit_left_is_429(http: aiohttp.ClientSession, fake: FakeTriton, service: Path) -> None:

@@ -35,6 +35,13 @@ def test_help_reads_well(command: str) -> None:
         assert option.param_type_name == "argument" or getattr(option, "help", None), option.name
 
 
+def test_no_sentence_of_the_list_of_commands_is_cut() -> None:
+    shown = CliRunner().invoke(cli.cli, ["--help"], terminal_width=80).output
+    _, _, listed = shown.partition("Commands:\n")
+    assert {line.split()[0] for line in listed.splitlines()} == set(cli.cli.commands)
+    assert "..." not in listed
+
+
 def test_every_setting_is_an_option_of_some_command() -> None:
     offered = {option.name for command in cli.cli.commands.values() for option in command.params}
     assert {field.name for field in dataclasses.fields(Settings)} <= offered
@@ -69,6 +76,7 @@ def test_settings_lists_all_of_them_with_their_value() -> None:
         (["serve", "--reload", "--storage-uri", "gs://bucket/m"], "listener: --reload: gs://bucket/m is fetched from"),
         (["predict", "/nowhere/x.png"], "listener: /nowhere/x.png: cannot be read: No such file or directory\n"),
         (["predict", "--url", "http://127.0.0.1:1/x", "{json}"], "listener: http://127.0.0.1:1/x: no answer: "),
+        (["predict", "--url", "http://127.0.0.1:1", "{json}"], "listener: http://127.0.0.1:1/predict: no answer: "),
         (["predict", "--url", "nonsense", "{json}"], "listener: nonsense: no answer: "),
         (["predict", "{text}"], "listener: the input is neither a picture nor JSON: "),
         (["predict", "{empty}"], "listener: the input is neither a picture nor JSON: "),
@@ -87,7 +95,7 @@ def test_what_is_wrong_is_one_sentence(tmp_path: Path, arguments: list[str], sen
 def test_health_of_nobody_is_1() -> None:
     done = run("health", "--port", "1")
     assert done.returncode == 1
-    assert done.stdout.startswith("no answer ")
+    assert done.stdout.startswith("no answer from http://127.0.0.1:1/health: ")
 
 
 def test_a_misspelt_variable_is_warned_of(tmp_path: Path) -> None:

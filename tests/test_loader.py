@@ -140,7 +140,7 @@ def test_a_module_that_ends_the_process(tmp_path: Path, status: str) -> None:
 
 def test_no_such_class(tmp_path: Path) -> None:
     file = write(tmp_path, GOOD)
-    assert mistake(tmp_path, "loaded.mine:Yours") == f"{file} has no class 'Yours'"
+    assert mistake(tmp_path, "loaded.mine:Yours") == f"{file} has no class 'Yours'; it has 'Mine'"
 
 
 @pytest.mark.parametrize(

@@ -89,3 +89,10 @@ def test_a_mistake_in_listener_yaml_is_left_to_the_workers_to_tell(service: Path
     with pytest.raises(ConfigError) as caught:
         reload.repository(configured(service))
     assert caught.value.mistakes == ()
+
+
+def test_a_file_that_an_editor_made_and_renamed_is_not_named(tmp_path: Path) -> None:
+    saved, beside = tmp_path / "houses.py", tmp_path / "sedNsV3ap"
+    saved.touch()
+    assert reload._there({saved, beside}) == {saved}
+    assert reload._there({beside}) == {beside}  # all are gone

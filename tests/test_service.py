@@ -126,6 +126,7 @@ def test_anchors_and_aliases_work(tmp_path: Path) -> None:
 
 # What can be wrong
 
+INDENTATION = "check the indentation and the space after each ':'; quote text with ': ' in it"
 NO_MAPPING = ":1: the file is not a mapping of keys to values"
 HANDLER = "is not of the form 'module.path:Class'"
 
@@ -193,7 +194,7 @@ WRONG: dict[str, tuple[str, list[str]]] = {
     "a handler with an empty class": ("routes:\n  a: {handler: 'a:'}\n", [f":2: 'a:' {HANDLER}"]),
     "a handler with an empty module": ("routes:\n  a: {handler: ':A'}\n", [f":2: ':A' {HANDLER}"]),
     "a handler with two colons": ("routes:\n  a: {handler: 'a:B:C'}\n", [f":2: 'a:B:C' {HANDLER}"]),
-    "a relative handler": ("routes:\n  a: {handler: .a:A}\n", [f":2: '.a:A' {HANDLER}"]),
+    "a relative handler": ("routes:\n  a: {handler: .a:A}\n", [f":2: '.a:A' {HANDLER}; did you mean 'a:A'?"]),
     "a handler that is a list": ("routes:\n  a: {handler: [a:A]}\n", [":2: 'handler' is not a piece of text"]),
     "several mistakes": (
         "default: [x]\nroutes:\n  a:\n    handler: nope\n    modle: m\n  b: 5\nfoo: 1\n",
@@ -205,14 +206,38 @@ WRONG: dict[str, tuple[str, list[str]]] = {
             ":7: unknown key 'foo' in the file; known are default, nodes, repository, routes",
         ],
     ),
-    "tabs": ("routes:\n\ta: {}\n", [":2: not YAML: found character '\\t' that cannot start any token"]),
+    "tabs": (
+        "routes:\n\ta: {}\n",
+        [":2: not YAML: found character '\\t' that cannot start any token; use spaces in place of tabs"],
+    ),
     "an open bracket": ("routes: {a: b\n", [":2: not YAML: expected ',' or '}', but got '<stream end>'"]),
+    "a wrong indentation": (
+        "routes:\n  a: {}\n   b: {}\n",
+        [":3: not YAML: expected <block end>, but found '<block mapping start>'; check the indentation"],
+    ),
+    "a key below text": (
+        "routes:\n  a:\n    model: m\n      version: 1\n",
+        [f":4: not YAML: mapping values are not allowed here; {INDENTATION}"],
+    ),
+    "no space after a colon": (
+        "routes:\n  a:\n    model:m\n",
+        [":3: routes.a is not a mapping of keys to values; write a space after ':'"],
+    ),
+    "one key without a space": (
+        "routes:\n  a:\n    model:m\n    version: 1\n",
+        [f":4: not YAML: mapping values are not allowed here; {INDENTATION}"],
+    ),
+    "a key that belongs below routes": (
+        "default: a\nroutes:\n  a: {}\ntolerant:\n  model: m\n  errors: per_instance\n",
+        [":4: unknown key 'tolerant' in the file; does it belong below 'routes'?"],
+    ),
     "an unknown alias": ("routes:\n  a: *b\n", [":2: not YAML: found undefined alias 'b'"]),
     "two documents": ("---\nroutes: {a: }\n---\nroutes: {b: }\n", [":3: not YAML: but found another document"]),
 }
 
 
 A = "routes:\n  a:\n    "
+NO_REQUESTS = "; leave the arm out for no requests"
 WEIGHT = "is not a number above 0 and up to 1000000000"
 IN_QUOTES = "in quotes for the text"
 
@@ -220,7 +245,7 @@ WRONG_GRAPHS: dict[str, tuple[str, list[str]]] = {
     **{
         f"a weight of {weight}": (
             f"{A}split:\n      arms: {{x: 1, y: {weight}}}\n",
-            [f":4: the weight of routes.a.split.arms.y {WEIGHT}"],
+            [f":4: the weight of routes.a.split.arms.y {WEIGHT}{NO_REQUESTS if weight == '0' else ''}"],
         )
         for weight in ("0", "-1", ".nan", "nan", ".inf", "1e400", "~", "much", "[1]", "{}")
     },
@@ -230,6 +255,14 @@ WRONG_GRAPHS: dict[str, tuple[str, list[str]]] = {
     "a switch as text": (f"{A}switch: x\n", [":3: routes.a.switch is not a mapping of keys to values"]),
     "an arm without a name": (f"{A}split: {{arms: {{'': 1}}}}\n", [":3: routes.a.split.arms has an empty name"]),
     "an arm twice": (f"{A}split: {{arms: {{x: 1, x: 2}}}}\n", [":3: 'x' stands twice in routes.a.split.arms"]),
+    "sticky as text": (
+        f"{A}split: {{arms: {{x: 1}}, sticky: user}}\n",
+        [":3: 'sticky' of routes.a.split is 'user'; say where that lies: {field: user}, or header, or parameter"],
+    ),
+    "errors within a graph": (
+        f"{A}fallback: [m, {{model: x, errors: per_instance}}]\n",
+        [":3: unknown key 'errors' in routes.a.fallback[1]; only routes have it"],
+    ),
     "a weight twice": (
         f"{A}split: {{arms: {{x: {{weight: 1, weight: 2}}}}}}\n",
         [":3: 'weight' stands twice in routes.a.split.arms.x"],

@@ -26,7 +26,9 @@ WITHIN = Watched(Path("/models/service"), Path("/models"))
         "words.txt",
         "artefacts/labels.json",
         "weights.npz",
-        "tests/test_houses.py",
+        "prompts/system.md",
+        "labels/tests/words.txt",
+        "pictures/reference.png",
     ],
 )
 def test_code_configuration_and_artefacts_restart_the_workers(path: str) -> None:
@@ -66,6 +68,24 @@ def test_the_repository_restarts_triton(path: str) -> None:
 )
 def test_what_tools_and_programs_write_restarts_nothing(folder: str, path: str) -> None:
     assert HOUSES.kind(Path(folder) / path) is Kind.NOTHING
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "tests",
+        "tests/test_houses.py",
+        "tests/data/house.json",
+        "graph.svg",
+        "graph.mmd",
+        "README.md",
+        "pytest.ini",
+        "conftest.py",
+    ],
+)
+def test_tests_and_what_people_read_restart_nothing(path: str) -> None:
+    assert HOUSES.kind(Path("/srv/houses") / path) is Kind.NOTHING
+    assert BARE.kind(Path("/models") / path) is Kind.TRITON  # whose every folder is a model
 
 
 def test_what_lies_elsewhere_restarts_nothing() -> None:

@@ -65,7 +65,7 @@ class Client:
 
         Raises:
             Refused: the answer is not 200.
-            ConfigError, TimeoutError: as of `post`.
+            ConfigError, NotReady: as of `post`.
         """
         body = {"instances": instances} if parameters is None else {"instances": instances, "parameters": parameters}
         status, document = self.post(body, headers)
@@ -86,7 +86,7 @@ class Client:
 
         Raises:
             ConfigError: the service cannot be loaded; with a sentence for each mistake.
-            TimeoutError: it does not become ready; with what is missing.
+            NotReady: a TimeoutError: it does not become ready; with what is missing, or why its warm-up failed.
         """
         sent = body if isinstance(body, bytes | str) else orjson.dumps(body, _in_json, orjson.OPT_SERIALIZE_NUMPY)
         running = self._started()
@@ -118,7 +118,7 @@ class _Running:
     """The fake Triton and the listener on a loop of their own; made when they are ready.
 
     Raises:
-        ConfigError, TimeoutError: they do not get ready; nothing runs any more then.
+        ConfigError, NotReady: they do not get ready; nothing runs any more then.
     """
 
     def __init__(self, service: Path, triton: FakeTriton, overrides: Mapping[str, Any]) -> None:

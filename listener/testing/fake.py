@@ -19,7 +19,8 @@ from listener.testing.fake_model import FakeModel
 
 _HEADER_LENGTH = "Inference-Header-Content-Length"
 #: As many of Triton's as there are ways to tell them apart: some that the listener serves, and some that it does not.
-_EXTENSIONS = ("classification", "model_repository", "binary_tensor_data", "system_shared_memory", "generate", "trace")
+#: Shared memory is not among them, so tensors come as bytes.
+_EXTENSIONS = ("classification", "model_repository", "binary_tensor_data", "generate", "trace")
 
 
 @dataclass

@@ -47,6 +47,20 @@ def request_body(content: bytes) -> bytes:
     return orjson.dumps({"instances": [document]})
 
 
+def predict_url(url: str, route: str) -> str:
+    """Where requests go: a URL with a path as it is, one of a listener with the predict route."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+    except ValueError:  # which asking tells
+        return url
+    return url if parts.path not in ("", "/") or parts.query else f"{url.rstrip('/')}{route}"
+
+
+def base_url(url: str, route: str) -> str:
+    """A listener's URL, of which its predict URL may be given."""
+    return url.removesuffix("/").removesuffix(route)
+
+
 def post(url: str, body: bytes, timeout: float) -> tuple[int, str]:
     """Sends a request; returns status and body.
 

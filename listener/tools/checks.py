@@ -146,31 +146,33 @@ def _check_default(found: Service, specs: Specs | None) -> Iterator[str]:
     route = found.routes.get(found.default)
     is_route = found.default in found.graphs or (route is not None and route.line > 0)
     if found.default and not is_route and specs is not None and found.default not in specs:
-        yield (
-            f"{_place(found)}the default {found.default!r} is neither a route nor a model in {found.repository}; "
-            f"{graph_checks.hint(found.default, specs)}"
-        )
+        sentence = f"the default {found.default!r} is neither a route nor a model in {found.repository}"
+        known = [*(name for name in found.choices if name != found.default), *specs]
+        yield f"{_place(found, found.default_line)}{sentence}; {graph_checks.hint(found.default, known)}"
 
 
-def _place(found: Service) -> str:
-    """Where a mistake lies that has no line; a model repository alone has no listener.yaml."""
-    return f"{found.file}: " if found.file.exists() else ""
+def _place(found: Service, line: int = 0) -> str:
+    """Where a mistake lies that may have no line; a model repository alone has no listener.yaml."""
+    place = f"{found.file}:{line}" if line else str(found.file)
+    return f"{place}: " if found.file.exists() else ""
 
 
 def _check_routes(found: Service, models: Models | None, behind: dict[str, str]) -> Iterator[str]:
     """Handlers, models and versions of routes and parts; `behind` gets the model of each."""
+    once = importing.Once()
     for route in (route for route in found.steps.values() if route.at):
         mistakes: list[str] = []
         handler = handler_checks.import_class(found, route, mistakes)
         name = route.model if handler is None else loader.model_name(route, handler)
         if name is not None:
             behind[route.name] = name
-        place = f"{found.file}:{route.line}: {route.field}"
         if name is not None and models is not None and name not in models.specs:
             hint = graph_checks.hint(name, models.specs)
-            mistakes.append(f"{place}.model: no model {name!r} in {found.repository}; {hint}")
+            place = f"{found.file}:{route.line_of('model')}: {route.field}.model"
+            mistakes.append(f"{place}: no model {name!r} in {found.repository}; {hint}")
         elif handler is not None:
             mistakes += handler_checks.check(found, route, handler, models.specs if models else {})
         if name is not None and models is not None and route.version:
-            mistakes += graph_checks.version(f"{place}.version", name, route.version, models.versions)
-        yield from mistakes
+            place = f"{found.file}:{route.line_of('version')}: {route.field}.version"
+            mistakes += graph_checks.version(place, name, route.version, models.versions)
+        yield from once(route, mistakes)

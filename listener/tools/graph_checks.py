@@ -60,13 +60,14 @@ def version(place: str, model: str, wanted: str, versions: Versions) -> Iterator
         return
     if wanted in present:
         policy = f"Triton does not load version {wanted} of model {model!r}, because of its version_policy"
-        yield f"{place}: {policy}; it loads {', '.join(loaded)}"
+        yield f"{place}: {policy}; it loads {', '.join(loaded)}; with version_policy {{ all {{ }} }} it loads all"
     else:
         yield f"{place}: model {model!r} has no version {wanted}; it has {', '.join(loaded)}"
 
 
 def hint(name: str, known: Collection[str]) -> str:
     """What may have been meant, and what there is."""
+    known = list(dict.fromkeys(known))
     near = difflib.get_close_matches(name, known, n=1)
     found = f"found are {', '.join(known)}" if known else "it is empty"
     return f"did you mean {near[0]!r}? {found[0].upper()}{found[1:]}" if near else found

@@ -130,7 +130,7 @@ async def _driven(
 
 
 def _place(service: Service, route: Route) -> str:
-    return f"{service.file}:{route.line}: {route.field}"
+    return f"{service.file}:{route.line_of('handler')}: {route.field}"
 
 
 def quiet() -> contextlib.AbstractContextManager[Any]:

@@ -28,6 +28,33 @@ PLATFORMS = {
     "torch_aoti": "pytorch",
 }
 ENSEMBLE = "ensemble"
+#: Backends of NVIDIA's own; there are others.
+_BACKENDS = (
+    *("onnxruntime", "python", "pytorch", "tensorrt", "tensorflow", "openvino", "dali", "fil", "identity", "vllm"),
+    *("tensorrtllm", "repeat", "square"),
+)
+#: What else they are called.
+_ALSO = {
+    **dict.fromkeys(("onnx", "ort", "onnxruntime_onnx", "onnx-runtime"), "onnxruntime"),
+    **dict.fromkeys(("py", "python3"), "python"),
+    **dict.fromkeys(("torch", "libtorch", "torchscript", "pytorch_libtorch"), "pytorch"),
+    **dict.fromkeys(("trt", "tensorrt_plan"), "tensorrt"),
+    **dict.fromkeys(("tf", "tensorflow_savedmodel", "tensorflow_graphdef"), "tensorflow"),
+    **dict.fromkeys(("xgboost", "lightgbm", "sklearn", "treelite"), "fil"),
+}
+#: High enough for a letter or two that are wrong, as others may name a backend of theirs after one of these.
+_NEAR_BACKEND = 0.85
+#: What others call Triton's data types.
+_TYPES = {
+    **dict.fromkeys(("FLOAT", "FLOAT32", "SINGLE"), "FP32"),
+    **dict.fromkeys(("DOUBLE", "FLOAT64"), "FP64"),
+    **dict.fromkeys(("HALF", "FLOAT16"), "FP16"),
+    **dict.fromkeys(("BFLOAT", "BFLOAT16"), "BF16"),
+    **dict.fromkeys(("STR", "TEXT", "BYTES"), "STRING"),
+    "INT": "INT32",
+    "LONG": "INT64",
+    "BOOLEAN": "BOOL",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +123,9 @@ def _hint(reason: str, pool: Any) -> str:
         known = [value.name for value in pool.FindEnumTypeByName(match[1]).values]
     else:
         return ""
+    bare = match[2].upper().removeprefix("TYPE_")
+    if (alias := f"TYPE_{_TYPES.get(bare, bare)}") in known:
+        return f" Did you mean {alias!r}?"
     near = difflib.get_close_matches(match[2], known, n=1)
     return f" Did you mean {near[0]!r}?" if near else ""
 
@@ -149,8 +179,23 @@ def _check_backend(config: ModelConfig) -> Iterator[str]:
         near = difflib.get_close_matches(platform, [*PLATFORMS, ENSEMBLE], n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         yield config.mistake("platform", f"Triton knows no {platform!r}{hint}", "platform")
+    elif backend and (meant := _meant_backend(config)):
+        yield config.mistake("backend", f"Triton has no {backend!r}; did you mean {meant!r}?", "backend")
     elif backend and platform and PLATFORMS.get(platform, backend) != backend:
         yield config.mistake("platform", f"{platform!r} does not go with the backend {backend!r}", "platform")
+
+
+def _meant_backend(config: ModelConfig) -> str:
+    """The backend that a name nearly is; "" = it is one, or something else, or its library lies beside the model."""
+    name = str(config.message.backend)
+    plain = name.lower().strip()
+    folder, library = config.path.parent, f"libtriton_{name}.so"
+    if name in _BACKENDS or any((place / library).exists() for place in (folder, *folder.glob("*"))):
+        return ""
+    if plain in _BACKENDS:
+        return plain
+    near = difflib.get_close_matches(plain, _BACKENDS, n=1, cutoff=_NEAR_BACKEND)
+    return _ALSO.get(plain) or next((each for each in near if not plain.startswith(each)), "")
 
 
 def _check_batching(config: ModelConfig, max_batch_size: int | None) -> Iterator[str]:

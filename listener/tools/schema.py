@@ -91,7 +91,7 @@ def _step(found: Service, route: Route, place: str) -> Served:
         return told
     models = repository.names(found.repository)
     if model not in models:
-        where = f"{found.file}:{route.line}: routes.{name}.model" if route.line else place
+        where = f"{found.file}:{route.line_of('model')}: routes.{name}.model" if route.line else place
         raise ConfigError(_unknown(model, models if route.line else [*found.choices, *models], where))
     return described.served(name, handler, model, _spec(found.repository / model))
 

@@ -47,12 +47,16 @@ _PARKED_FOR = 600.0
 #: Seconds, where Triton writes. Longer than any platform lets a request take at all, which is an hour.
 _OUTPUT_PARKED_FOR = 7200.0
 _TIMEOUT = 2.0  # seconds for registering
+#: In the metadata of a Triton that may take shared memory.
+_EXTENSION = "system_shared_memory"
 #: No answer, or none of Triton's.
 _SILENT = (aiohttp.ClientError, OSError, TimeoutError, ValueError, KeyError, TypeError)
 
 
 class Control(Protocol):
     """What is used of `tritonclient.http.aio.InferenceServerClient`."""
+
+    async def get_server_metadata(self) -> Any: ...
 
     async def get_system_shared_memory_status(self) -> Any: ...
 
@@ -144,15 +148,17 @@ class SharedMemory:
 
         Returns:
             Whether leases are given from now on. A Triton that refuses is in the log, once until one agrees; one that
-            does not answer is not.
+            does not answer, or does not offer it at all, is not.
         """
         if self.size == 0 or self._closed:
             return False
         async with self._asking:
             try:
                 async with asyncio.timeout(_TIMEOUT):
-                    await self._introduce(control)
-                self._registered, self._warned = not self._closed, False
+                    offered = _EXTENSION in (await control.get_server_metadata())["extensions"]
+                    if offered:
+                        await self._introduce(control)
+                self._registered, self._warned = offered and not self._closed, False
             except InferenceServerException as error:
                 self._registered = False
                 self._warn_once(error.message())

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.triton
 
 HANDLER = "routes:\n  a:\n    handler: handlers.a:A\n    model: same\n"
 IMPORT = "from listener import Handler\n"
-PLACE = "listener.yaml:2: routes.a.handler: "
+PLACE = "listener.yaml:3: routes.a.handler: "
 GRAPH = "routes:\n  a:\n    "
 
 #: listener.yaml, the handlers' module, and the sentence.
@@ -42,7 +42,7 @@ WRONG: dict[str, tuple[str, str, str]] = {
     "wrong offload": (
         HANDLER,
         f"{IMPORT}class A(Handler):\n    offload = 'gpu'\n",
-        "listener.yaml:2: the handler of 'a' cannot be loaded: ValueError: offload is 'gpu'",
+        "listener.yaml:3: the handler of 'a' cannot be loaded: ValueError: offload is 'gpu'",
     ),
     "exits": (
         HANDLER,

@@ -116,15 +116,68 @@ def test_a_setting_that_is_wrong_is_said(make_service: MakeService) -> None:
     assert not running()
 
 
-def test_a_model_that_is_missing_is_said(make_service: MakeService, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits for its time to be up runs into pytest's limit."""
+    monkeypatch.setattr(serving, "READY_WITHIN", 1e6)
+
+
+def test_a_model_that_is_not_ready_is_waited_for(make_service: MakeService, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving, "READY_WITHIN", 0.5)
-    with Client(make_service("a"), FakeTriton()) as client, pytest.raises(TimeoutError, match="model 'm' "):
+    triton = doubling()
+    triton.models["m"].ready = False
+    with Client(make_service("a"), triton) as client, pytest.raises(TimeoutError, match=r"model 'm' is not ready$"):
         client.predict([1])
     assert not running()
 
 
-def test_a_warm_up_that_fails_is_said(make_service: MakeService, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving, "READY_WITHIN", 0.5)
+@pytest.mark.usefixtures("for_ever")
+def test_a_model_that_is_missing_is_said_at_once(make_service: MakeService) -> None:
+    with (
+        Client(make_service("a"), FakeTriton()) as client,
+        pytest.raises(TimeoutError, match=r"'m' is not in the repository; a test adds it with triton\.models\['m'\] ="),
+    ):
+        client.predict([1])
+    assert not running()
+
+
+@pytest.mark.usefixtures("for_ever")
+def test_a_version_that_is_missing_is_said_at_once(make_service: MakeService) -> None:
+    folder = make_service("a")
+    (folder / "listener.yaml").write_text("routes:\n  m:\n    handler: handlers.h:H\n    version: 3\n")
+    with (
+        Client(folder, doubling()) as client,
+        pytest.raises(TimeoutError, match=r'no version 3 that is ready; a test adds it with .*versions=\(..., "3"\)'),
+    ):
+        client.predict([1])
+
+
+@pytest.mark.usefixtures("for_ever")
+def test_a_handler_that_fails_in_its_warm_up_is_said_with_its_own_error(make_service: MakeService) -> None:
+    folder = make_service("a")
+    module = folder / "handlers/h.py"
+    module.write_text(
+        module.read_text()
+        .replace('model = "m"', 'model = "m"\n    example = 1')
+        .replace('float(outputs["y"][0])', 'outputs["z"]')
+    )
+    with Client(folder, doubling()) as client, pytest.raises(TimeoutError) as caught:
+        client.predict([1])
+    assert str(caught.value) == (
+        "the service does not become ready: the warm-up of route 'm' failed: the handler of 'm' failed in postprocess: "
+        "KeyError: 'z'"
+    )
+    assert isinstance(caught.value.__cause__, KeyError)  # whose trace pytest shows
+
+
+def test_a_fake_triton_is_no_reason_for_a_warning(make_service: MakeService, caplog: pytest.LogCaptureFixture) -> None:
+    with Client(make_service("a"), doubling()) as client:
+        client.predict([1])
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == []
+
+
+@pytest.mark.usefixtures("for_ever")
+def test_a_warm_up_that_fails_is_said(make_service: MakeService) -> None:
     folder = make_service("a")
     module = folder / "handlers/h.py"
     module.write_text(module.read_text().replace('model = "m"', 'model = "m"\n    example = "x"'))

@@ -50,7 +50,7 @@ def test_a_service_that_cannot_be_loaded_fails_with_its_sentences(make_service: 
     done = pytest_of(having_a_test(make_service("a", source="import nonsense"), 2))
     assert done.returncode == 1
     assert "ModuleNotFoundError: No module named 'nonsense'" in done.stdout
-    assert "listener.yaml:2: routes.m.handler" in done.stdout
+    assert "listener.yaml:3: routes.m.handler" in done.stdout
 
 
 def test_a_test_outside_of_any_service_is_told_so(tmp_path: Path) -> None:

@@ -58,3 +58,30 @@ def test_what_people_see(predictions: list[Any], shown: str) -> None:
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read: No such file"):
         ask.read_source(str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize(
+    ("url", "asked"),
+    [
+        ("http://127.0.0.1:8080", "http://127.0.0.1:8080/predict"),
+        ("http://127.0.0.1:8080/", "http://127.0.0.1:8080/predict"),
+        ("http://127.0.0.1:8080/predict", "http://127.0.0.1:8080/predict"),
+        ("https://host/v1/models/m:predict", "https://host/v1/models/m:predict"),
+        ("http://[::1", "http://[::1"),
+    ],
+)
+def test_a_listener_is_asked_at_its_predict_route(url: str, asked: str) -> None:
+    assert ask.predict_url(url, "/predict") == asked
+
+
+@pytest.mark.parametrize(
+    ("url", "base"),
+    [
+        ("http://127.0.0.1:8080/predict", "http://127.0.0.1:8080"),
+        ("http://127.0.0.1:8080/predict/", "http://127.0.0.1:8080"),
+        ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+        ("http://127.0.0.1:8080/openapi.json", "http://127.0.0.1:8080/openapi.json"),
+    ],
+)
+def test_the_listener_of_a_predict_url(url: str, base: str) -> None:
+    assert ask.base_url(url, "/predict") == base

@@ -10,8 +10,9 @@ from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from listener import service
+from listener import importing, service
 from listener.cli import cli
+from listener.errors import ConfigError
 from listener.tools import checks
 from tests.tools.tiny_service import Tiny, onnx_file
 
@@ -56,7 +57,7 @@ def test_no_repository(tiny: Tiny) -> None:
 
 def test_a_route_without_model(tiny: Tiny) -> None:
     tiny.yaml.write_text("default: tiny\nroutes:\n  tiny: {}\n  other:\n    model: tinny\n")
-    place = f"{tiny.yaml}:4: routes.other.model"
+    place = f"{tiny.yaml}:5: routes.other.model"
     hint = "did you mean 'tiny'? Found are tiny"
     assert checks.run(tiny.folder) == [f"{place}: no model 'tinny' in {tiny.repository}; {hint}"]
 
@@ -66,7 +67,7 @@ def test_a_default_that_is_neither_route_nor_model(tiny: Tiny, yaml: str) -> Non
     tiny.yaml.write_text(yaml)
     hint = "did you mean 'tiny'? Found are tiny"
     assert checks.run(tiny.folder) == [
-        f"{tiny.yaml}: the default 'tinny' is neither a route nor a model in {tiny.repository}; {hint}"
+        f"{tiny.yaml}:1: the default 'tinny' is neither a route nor a model in {tiny.repository}; {hint}"
     ]
 
 
@@ -108,7 +109,7 @@ def test_a_route_in_an_empty_repository(tiny: Tiny) -> None:
     [
         ("import nowhere", "'handlers.mine' cannot be imported: ModuleNotFoundError: No module named 'nowhere'"),
         ("def f(:", "'handlers.mine' cannot be imported: SyntaxError"),
-        ("class G(Handler): pass", "has no class 'H'"),
+        ("class G(Handler): pass", "has no class 'H'; it has 'G'"),
         ("class H: pass", "'handlers.mine:H' is not a subclass of listener.Handler"),
         ("raise SystemExit(3)", "'handlers.mine:H' ends the process when it is imported (status 3)"),
         ("class H(Handler):\n def preprocess(self): pass", "H.preprocess: has to take (self, instance)"),
@@ -123,7 +124,7 @@ def test_a_route_in_an_empty_repository(tiny: Tiny) -> None:
 def test_mistakes_in_a_handler(tiny: Tiny, source: str, sentence: str) -> None:
     tiny.handler(source)
     (mistake,) = checks.run(tiny.folder)
-    assert mistake.startswith(f"{tiny.yaml}:2: routes.tiny.handler: ")
+    assert mistake.startswith(f"{tiny.yaml}:3: routes.tiny.handler: ")
     assert sentence in mistake
 
 
@@ -139,14 +140,14 @@ def test_mistakes_in_a_handler(tiny: Tiny, source: str, sentence: str) -> None:
 def test_a_schema_that_is_none(tiny: Tiny, schema: str, sentence: str) -> None:
     tiny.handler(f"class H(Handler):\n model = 'tiny'\n {schema}")
     (mistake,) = checks.run(tiny.folder)
-    assert mistake.startswith(f"{tiny.yaml}:2: the handler of 'tiny' cannot be loaded: {sentence}")
+    assert mistake.startswith(f"{tiny.yaml}:3: the handler of 'tiny' cannot be loaded: {sentence}")
 
 
 @pytest.mark.parametrize("body", ["def __init__(self): 1 / 0", "def load(self, artifacts): 1 / 0"])
 def test_a_handler_that_cannot_be_loaded(tiny: Tiny, body: str) -> None:
     file = tiny.handler(f"class H(Handler):\n model = 'tiny'\n {body}")
     (mistake,) = checks.run(tiny.folder)
-    assert mistake.startswith(f"{tiny.yaml}:2: ")
+    assert mistake.startswith(f"{tiny.yaml}:3: ")
     assert "ZeroDivisionError" in mistake
     assert mistake.endswith(f"({file}:5)")
 
@@ -186,7 +187,7 @@ def test_an_example_that_does_not_fit(
         f"class H(Handler):\n model = 'tiny'\n example = b'png'\n {keyword} preprocess(self, i): return {expression}"
     )
     tiny.handler(source)
-    assert f"{tiny.yaml}:2: routes.tiny.handler: {sentence}" in checks.run(tiny.folder)
+    assert f"{tiny.yaml}:3: routes.tiny.handler: {sentence}" in checks.run(tiny.folder)
 
 
 @pytest.mark.parametrize(
@@ -237,7 +238,7 @@ def test_one_mistake_does_not_hide_the_others(tiny: Tiny) -> None:
     (tiny.repository / ".git").mkdir()
     places = [mistake.split(": ")[0] for mistake in checks.run(tiny.folder)]
     config = str(tiny.config)
-    assert places == [f"{tiny.yaml}:2", str(tiny.repository / ".git"), f"{config}:8", f"{config}:6"]
+    assert places == [f"{tiny.yaml}:3", str(tiny.repository / ".git"), f"{config}:8", f"{config}:6"]
 
 
 def test_what_a_handler_prints_is_no_mistake(tiny: Tiny, capsys: pytest.CaptureFixture[str]) -> None:
@@ -315,7 +316,7 @@ def test_whatever_is_broken_in_an_onnx_file_gives_sentences(
 
 def test_a_used_model_that_is_not_in_the_repository(tiny: Tiny) -> None:
     tiny.handler("class H(Handler):\n model = 'tiny'\n uses = ('tinny', 'tiny', 'zebra')")
-    place = f"{tiny.yaml}:2: routes.tiny.handler: H.uses: no model"
+    place = f"{tiny.yaml}:3: routes.tiny.handler: H.uses: no model"
     assert checks.run(tiny.folder) == [
         f"{place} 'tinny' in {tiny.repository}; did you mean 'tiny'?",
         f"{place} 'zebra' in {tiny.repository}",
@@ -366,3 +367,90 @@ def test_what_is_nearly_a_hook(tiny: Tiny) -> None:
         "handlers/mine.py: H.preproces is no hook; did you mean 'preprocess'?",
         "handlers/mine.py: H.exmaple is no attribute of handlers; did you mean 'example'?",
     ]
+
+
+# Lines and guesses
+
+PRICE = "from listener import Handler\nclass Price(Handler):\n model = 'tiny'\ndef total(given): return given\n"
+
+
+def said(tiny: Tiny, text: str) -> list[str]:
+    """What the check says of a listener.yaml, beside a handlers/price.py with the class Price."""
+    (tiny.folder / "handlers").mkdir(exist_ok=True)
+    (tiny.folder / "handlers" / "price.py").write_text(PRICE)
+    tiny.yaml.write_text(text)
+    return [mistake.removeprefix(f"{tiny.yaml}:") for mistake in checks.run(tiny.folder)]
+
+
+@pytest.mark.parametrize(
+    ("keys", "place"),
+    [
+        ("handler: handlers.price:Prize\n    model: tiny", "4: routes.a.handler: "),
+        ("model: tiny\n    handler: handlers.price:Prize", "5: routes.a.handler: "),
+        ("handler: handlers.price:Price\n    model: vine", "5: routes.a.model: no model 'vine' in "),
+        ("model: tiny\n    timeout: 1\n    version: 9", "6: routes.a.version: model 'tiny' has no version 9"),
+        ("fallback:\n      - tiny\n      - timeout: 1\n        model: vine", "7: routes.a.fallback[1].model: no model"),
+    ],
+)
+def test_a_mistake_has_the_line_of_its_key(tiny: Tiny, keys: str, place: str) -> None:
+    (mistake,) = said(tiny, f"default: a\nroutes:\n  a:\n    {keys}\n")
+    assert mistake.startswith(place)
+
+
+def test_the_start_names_the_line_of_the_key_as_well(tiny: Tiny) -> None:
+    text = "routes:\n  a:\n    model: tiny\n    handler: handlers.price:Prize\n"
+    mistakes = said(tiny, text)
+    with pytest.raises(ConfigError) as caught:
+        importing.imported(service.read(tiny.folder))
+    assert caught.value.mistakes == (f"{tiny.yaml}:{mistakes[0]}",)
+    assert mistakes[0].startswith("4: routes.a.handler: ")
+
+
+@pytest.mark.parametrize("body", ["def postprocess(self): pass", "def load(self, artifacts): 1 / 0", "example = 1"])
+def test_a_mistake_of_a_class_is_told_once_for_all_its_routes(tiny: Tiny, body: str) -> None:
+    tiny.handler(f"class H(Handler):\n model = 'tiny'\n {body}\n def preprocess(self, i): return {{}}")
+    routes = "".join(f"  {name}: {{handler: 'handlers.mine:H'}}\n" for name in "abc")
+    tiny.yaml.write_text(f"default: a\nroutes:\n{routes}")
+    (mistake,) = checks.run(tiny.folder)
+    assert mistake.startswith(f"{tiny.yaml}:3: ")
+
+
+def test_what_is_wrong_with_one_route_of_a_class_alone_is_told_too(tiny: Tiny) -> None:
+    routes = "  a: {handler: 'handlers.price:Price', model: x}\n  b: {handler: 'handlers.price:Price', model: x}\n"
+    mistakes = said(tiny, f"default: a\nroutes:\n{routes}")
+    assert [mistake.partition(": no ")[0] for mistake in mistakes] == ["3: routes.a.model", "4: routes.b.model"]
+
+
+@pytest.mark.parametrize(
+    ("handler", "hint"),
+    [
+        ("handlers.price:Prize", "price.py has no class 'Prize'; did you mean 'Price'?"),
+        ("handlers.price:Whatever", "price.py has no class 'Whatever'; it has 'Price'"),
+        ("handlers.pric:Price", "No module named 'handlers.pric'; did you mean 'handlers.price'?"),
+        ("handler.price:Price", "No module named 'handler'; did you mean 'handlers.price'?"),
+        ("handlers/price.py:Price", "'module.path:Class'; did you mean 'handlers.price:Price'?"),
+        ("./handlers/price.py:Price", "'module.path:Class'; did you mean 'handlers.price:Price'?"),
+        ("handlers.price.Price", "'module.path:Class'; did you mean 'handlers.price:Price'?"),
+        ("handlers.price", "'handlers.price' is not of the form 'module.path:Class'"),
+        ("handlers/price.py", "'handlers/price.py' is not of the form 'module.path:Class'"),
+    ],
+)
+def test_what_a_handler_may_mean(tiny: Tiny, handler: str, hint: str) -> None:
+    (mistake,) = said(tiny, f"routes:\n  a: {{handler: '{handler}', model: tiny}}\n")
+    assert mistake.endswith(hint)
+
+
+def test_what_a_function_may_mean(tiny: Tiny) -> None:
+    (mistake,) = said(tiny, "routes:\n  a: {ensemble: {members: [tiny], merge: 'handlers.price:totl'}}\n")
+    assert mistake.endswith("price.py has no function 'totl'; did you mean 'total'?")
+
+
+def test_a_default_may_mean_a_route(tiny: Tiny) -> None:
+    (mistake,) = said(tiny, "routes:\n  prices: {model: tiny}\ndefault: price\n")
+    assert mistake.startswith("3: the default 'price' is neither a route nor a model in ")
+    assert mistake.endswith("; did you mean 'prices'? Found are prices, tiny")
+
+
+def test_a_model_is_listed_once(tiny: Tiny) -> None:
+    (mistake,) = said(tiny, "default: tiny\nroutes:\n  tiny: {}\n  a: {node: zebra}\n")
+    assert mistake.endswith("; found are tiny, a")

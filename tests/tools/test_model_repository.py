@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from listener.tools import checks
 from tests.tools.tiny_service import CONFIG, Tiny, onnx_file
 
 BOTH = '"X"\n    data_type: TYPE_FP32\n    dims: [ 2 ]'
@@ -102,6 +103,58 @@ def test_what_rows_shall_be_padded_with(tiny: Tiny, value: str, mistakes: list[s
 def test_hints_for_what_is_misspelt(tiny: Tiny) -> None:
     tiny.change("max_batch_size", "max_batch_sise")
     assert tiny.mistakes()[0].endswith("Did you mean 'max_batch_size'?")
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("onnx", "onnxruntime"),
+        ("ONNXRuntime", "onnxruntime"),
+        ("onxruntime", "onnxruntime"),
+        ("onnx_runtime", "onnxruntime"),
+        ("pyton", "python"),
+        ("torch", "pytorch"),
+        ("trt", "tensorrt"),
+        ("tf", "tensorflow"),
+        ("xgboost", "fil"),
+    ],
+)
+def test_a_backend_that_is_nearly_one(tiny: Tiny, written: str, meant: str) -> None:
+    tiny.change('"onnxruntime"', f'"{written}"')
+    assert f"{tiny.config}:2: backend: Triton has no {written!r}; did you mean {meant!r}?" in checks.run(tiny.folder)
+
+
+@pytest.mark.parametrize("name", ["mine", "python_of_ours", "identity2"])
+def test_a_backend_of_ones_own_is_in_order(tiny: Tiny, name: str) -> None:
+    tiny.change('"onnxruntime"', f'"{name}"')
+    assert checks.run(tiny.folder) == []
+
+
+def test_a_backend_whose_library_lies_beside_the_model_is_in_order(tiny: Tiny) -> None:
+    tiny.change('"onnxruntime"', '"onnx"')
+    (tiny.model / "libtriton_onnx.so").touch()
+    assert checks.run(tiny.folder) == []
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("TYPE_FLOAT", "TYPE_FP32"),
+        ("TYPE_FLOAT32", "TYPE_FP32"),
+        ("FP32", "TYPE_FP32"),
+        ("float", "TYPE_FP32"),
+        ("TYPE_DOUBLE", "TYPE_FP64"),
+        ("TYPE_INT", "TYPE_INT32"),
+        ("TYPE_LONG", "TYPE_INT64"),
+        ("TYPE_STR", "TYPE_STRING"),
+        ("TYPE_BYTES", "TYPE_STRING"),
+        ("TYPE_BOOLEAN", "TYPE_BOOL"),
+    ],
+)
+def test_a_data_type_by_another_name(tiny: Tiny, written: str, meant: str) -> None:
+    tiny.change("TYPE_FP32", written)
+    (mistake,) = checks.run(tiny.folder)
+    assert mistake.endswith(f" Did you mean {meant!r}?")
 
 
 def test_a_configuration_that_is_not_text(tiny: Tiny) -> None:

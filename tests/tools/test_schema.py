@@ -159,7 +159,7 @@ def test_a_route_whose_model_is_not_there(tiny: Tiny) -> None:
 
 def test_no_handler(tiny: Tiny) -> None:
     tiny.handler("class G(Handler): pass")
-    assert wrong("--service", tiny.folder).endswith("has no class 'H'")
+    assert wrong("--service", tiny.folder).endswith("has no class 'H'; it has 'G'")
 
 
 def test_several_models_and_no_choice(tiny: Tiny) -> None:
@@ -236,6 +236,7 @@ def test_a_running_listener_tells_the_same_as_its_files() -> None:
     with answering(orjson.dumps(DOCUMENT)) as url:
         instance, parameters, prediction = told("--url", f"{url}/")
         assert told("--url", f"{url}/openapi.json")[0] == instance
+        assert told("--url", f"{url}/predict")[0] == instance
         own = told("--url", url, "--model", "own")
     assert accepts(instance, ["9223372036854775807", 3.0])
     assert not accepts(instance, ["9223372036854775808", 3.0])

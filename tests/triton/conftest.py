@@ -13,6 +13,9 @@ from listener.triton.shm import SharedMemory
 class Control:
     """A Triton that takes every region."""
 
+    async def get_server_metadata(self) -> dict[str, Any]:
+        return {"extensions": ["system_shared_memory"]}
+
     async def get_system_shared_memory_status(self) -> list[dict[str, Any]]:
         return []
 

@@ -39,6 +39,10 @@ class Triton:
         self.known: list[tuple[str, str, int]] = []
         self.error: Exception | None = None
         self.asked = 0
+        self.extensions = ["classification", "system_shared_memory"]
+
+    async def get_server_metadata(self) -> dict[str, Any]:
+        return {"name": "triton", "extensions": self.extensions}
 
     async def get_system_shared_memory_status(self) -> Any:
         self.asked += 1
@@ -321,6 +325,17 @@ async def test_a_refusal_is_said_once_until_triton_agrees(shm: Path, caplog: pyt
             assert all_is_free(pool)
     assert "shared memory is off" in caplog.text
     assert "--allow-client-shm=true" in caplog.text
+
+
+async def test_a_triton_that_does_not_offer_it_is_not_asked(shm: Path, caplog: pytest.LogCaptureFixture) -> None:
+    triton = Triton()
+    triton.extensions = ["classification"]
+    with made(shm) as pool:
+        assert not await pool.register(triton)
+        assert pool.lease(1) is None
+        assert (triton.asked, triton.known, caplog.text) == (0, [], "")
+        triton.extensions.append("system_shared_memory")  # another one, which does
+        assert await pool.register(triton)
 
 
 @pytest.mark.parametrize(
