@@ -1,6 +1,7 @@
 """A bar for people who wait at a terminal: files, bytes, rate and time left. Drawn by rich.
 
-That comes with the extra `tools`. Without it there is none, and the lines in the log say it. What is logged meanwhile is written above the bar.
+That comes with the extra `tools`; without it there is no bar, and the lines in the log say it. What is logged meanwhile
+is written above the bar.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ class Bar:
 
     def show(self, state: State) -> None:
         """Draws a state."""
-        if self._task is None:
-            self._progress.start()
-            self._task = self._progress.add_task("")
-            self._redirect(_Above(self._progress))
         files = f"{state.files_done}/{state.files} files"
+        if self._task is None:
+            self._task = self._progress.add_task("", total=state.bytes, files=files)
+            self._progress.start()
+            self._redirect(_Above(self._progress))
         self._progress.update(self._task, completed=state.bytes_done, total=state.bytes, files=files)
 
     def close(self) -> None:

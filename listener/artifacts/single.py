@@ -93,7 +93,6 @@ def _symlink(link: Path, target: Path) -> None:
 
 
 def _text(file: Path) -> str:
-    with contextlib.suppress(OSError):
-        with file.open(encoding="utf-8", errors="replace") as stream:
-            return stream.read(_MOST_BYTES)
+    with contextlib.suppress(OSError), file.open(encoding="utf-8", errors="replace") as stream:
+        return stream.read(_MOST_BYTES)
     return ""

@@ -142,7 +142,7 @@ def test_what_has_no_name_is_refused_by_its_listing() -> None:
         ('# name: "c"\nmax_batch_size: 8', ""),
         ('input [ { name: "x" dims: [ 2 ] } ]\noutput { name: "y" }\nname: "a"', "a"),
         ('input [ { name: "x" } ]', ""),
-        ('parameters { key: "name: \'z\' }" }', ""),
+        ("parameters { key: \"name: 'z' }\" }", ""),
         ('backend: "{"\nname: "a"', "a"),
         ('filename: "x"', ""),
     ],
