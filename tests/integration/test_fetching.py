@@ -90,7 +90,7 @@ def test_a_bar_at_a_terminal(emulator: Emulator, env: dict[str, str], tmp_path: 
 
 
 def test_one_model_in_a_bucket(emulator: Emulator, env: dict[str, str], tmp_path: Path) -> None:
-    with running(tmp_path / "log", service=None, **env, LISTENER_REPOSITORY="gs://models/repo/one") as stack:
+    with running(tmp_path / "log", service=None, folder=None, **env, LISTENER_REPOSITORY="gs://models/repo/one") as stack:
         stack.until(200)
         assert stack.predict([[1, 2]], parameters={"model": "one"}).json() == ONE
         assert stack.stop() == 0
@@ -103,7 +103,7 @@ def test_one_version_in_a_bucket(emulator: Emulator, env: dict[str, str], tmp_pa
         stack.until(200)
         status = requests.get(f"{stack.url}/v1/models/numbers", timeout=5).json()
         assert status["model_version_status"][0]["version"] == "3"
-        assert len(stack.predict([[0.0] * 64]).json()["predictions"]) == 1
+        assert len(stack.predict([[[[0.0] * 24] * 24]]).json()["predictions"]) == 1
         assert stack.stop() == 0
     assert left(env) == []
 
@@ -115,10 +115,10 @@ def test_one_model_in_a_folder_that_is_read_only(env: dict[str, str], tmp_path: 
         path.chmod(0o555 if path.is_dir() else 0o444)
     place = tmp_path / "there/digits" / below
     before = sorted(place.rglob("*"))
-    with running(tmp_path / "log", service=None, **env, LISTENER_REPOSITORY=str(place)) as stack:
+    with running(tmp_path / "log", service=None, folder=None, **env, LISTENER_REPOSITORY=str(place)) as stack:
         stack.until(200)
         assert requests.get(f"{stack.url}/v1/models", timeout=5).json() == {"models": ["digits"]}
-        assert len(stack.predict([[0.0] * 64]).json()["predictions"]) == 1
+        assert len(stack.predict([[[[0.0] * 24] * 24]]).json()["predictions"]) == 1
         assert stack.stop() == 0
     assert sorted(place.rglob("*")) == before
     assert left(env) == []
