@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import zlib
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from listener.artifacts.into import Target
 from listener.artifacts.store import Store
 from listener.errors import ConfigError
 from tests.artifacts.emulator import Emulator
-from tests.artifacts.gate import closed
+from tests.artifacts.gate import closed, slow
 from tests.artifacts.refusing import refusing
 from tests.integration.stack import ROOT, wait_for
 
@@ -298,3 +299,25 @@ def test_ctrl_c(emulator: Emulator, name: str, folder: Path) -> None:
         _, said = process.communicate(timeout=10)
     assert (process.returncode, said) == (130, f"listener: stopped; {folder} is as it was\n")
     assert not folder.exists()
+
+
+def test_a_death_on_the_way_leaves_the_old_state_and_the_next_run_makes_the_new_one(
+    emulator: Emulator, name: str, folder: Path
+) -> None:
+    fetched(name, folder)
+    emulator.put(name, {"models/digits/config.pbtxt": "new", "models/digits/2/model.onnx": bytes(2_000_000)})
+    with slow(emulator.url, 0.1) as gate:
+        for patience in (0.0, 0.4, 0.9):
+            process = subprocess.Popen(
+                [sys.executable, "-m", "listener", "fetch", f"gs://{name}/models", str(folder)],
+                env={**os.environ, "STORAGE_EMULATOR_HOST": gate.url},
+                stderr=subprocess.DEVNULL,
+            )
+            wait_for(lambda: bool(list((folder.parent / ".models.listener").glob("*/*.partial"))), 20)
+            time.sleep(patience)
+            process.kill()
+            assert process.wait() == -signal.SIGKILL
+            assert files(folder) == lying()
+    assert run(f"gs://{name}/models", folder).returncode == 0
+    assert files(folder) == {**lying(), "digits/config.pbtxt": b"new", "digits/2/model.onnx": bytes(2_000_000)}
+    assert [path.name for path in (folder.parent / ".models.listener").glob("*/*")] == []

@@ -90,7 +90,9 @@ def test_a_bar_at_a_terminal(emulator: Emulator, env: dict[str, str], tmp_path: 
 
 
 def test_one_model_in_a_bucket(emulator: Emulator, env: dict[str, str], tmp_path: Path) -> None:
-    with running(tmp_path / "log", service=None, folder=None, **env, LISTENER_REPOSITORY="gs://models/repo/one") as stack:
+    with running(
+        tmp_path / "log", service=None, folder=None, **env, LISTENER_REPOSITORY="gs://models/repo/one"
+    ) as stack:
         stack.until(200)
         assert stack.predict([[1, 2]], parameters={"model": "one"}).json() == ONE
         assert stack.stop() == 0
