@@ -18,8 +18,8 @@ $(STAMP): setup.cfg pyproject.toml
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[local,images,tools,train,test,bench]'
 	@touch $@
 
-run: install ## Triton and the listener on PORT (8080)
-	@AIP_HTTP_PORT=$(PORT) LISTENER_HOST=127.0.0.1 LISTENER_TRITON_LOG_LEVEL=$${LISTENER_TRITON_LOG_LEVEL:-warning} exec $(VENV)/bin/listener up
+run: install ## Triton and the listener on PORT (8080); REPOSITORY=DIR or gs://BUCKET/PREFIX for other models
+	@LISTENER_REPOSITORY="$${REPOSITORY:-$$LISTENER_REPOSITORY}" AIP_HTTP_PORT=$(PORT) LISTENER_HOST=127.0.0.1 LISTENER_TRITON_LOG_LEVEL=$${LISTENER_TRITON_LOG_LEVEL:-warning} exec $(VENV)/bin/listener up
 
 test: install ## every test, those against the real Triton included
 	@$(VENV)/bin/python -m pytest -m "not long" -n 2 --dist loadfile

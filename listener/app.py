@@ -110,11 +110,14 @@ class Listener:
         self.gate.phase = Phase.FAILED
         self.failure.set_result(error)
 
+    def _say(self, step: str) -> None:
+        self._step = step
+
     async def _serve(self, stack: AsyncExitStack) -> None:
         # imported in a thread: it takes a few hundred milliseconds, in which health must answer
         assembly = await asyncio.to_thread(importlib.import_module, "listener.assembly")
         try:
-            service = await choice.arrived(self.settings)
+            service = await choice.arrived(self.settings, self._say)
             self._step = _LOADING
             self._serving = serving = await assembly.build(self.settings, service, stack)
         except ConfigError as error:

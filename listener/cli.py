@@ -1,4 +1,4 @@
-"""The command line: `listener new|up|serve|triton|health|predict|check|graph|schema|settings`.
+"""The command line: `listener new|up|serve|triton|fetch|health|predict|check|graph|schema|settings`.
 
 Options that are settings come from the table in `settings.py`, with its help text; each is an environment variable too.
 """
@@ -138,6 +138,21 @@ def triton(**given: Any) -> None:
     server = TritonServer(installation.find(configured.triton_bin), repository, configured, free_ports=False)
     delivery = None if repository else Delivery(dataclasses.replace(configured, triton_url=server.url))
     sys.exit(asyncio.run(workers.run_triton(server, delivery)))
+
+
+@cli.command()
+@click.argument("uri", metavar="gs://BUCKET/PREFIX")
+@click.argument("folder", metavar="DIR")
+@click.option("--dry-run", "is_dry", is_flag=True, help="List what would be fetched, and write nothing.")
+def fetch(uri: str, folder: str, is_dry: bool) -> None:
+    """Fetch models, or a service, from Cloud Storage into a folder.
+
+    DIR becomes what lies there now, all of it at one moment, or stays as it was. A second run fetches what has changed.
+    What `listener up` could not serve is refused.
+    """
+    from listener.artifacts import delivery
+
+    delivery.fetch_into(uri, folder, is_dry)
 
 
 @cli.command()

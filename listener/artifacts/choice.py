@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 from listener import service as services
-from listener.artifacts import handover, layout
+from listener.artifacts import bucket, handover, layout, progress, single
 from listener.artifacts.layout import Kind
+from listener.artifacts.store import Store
 from listener.errors import ConfigError
 from listener.service import Service
 from listener.settings import Settings
@@ -20,6 +22,8 @@ log = logging.getLogger("listener.artifacts")
 BEING_FETCHED = "the model repository is being fetched"
 #: Seconds between two looks whether it is there.
 _LOOK = 0.1
+#: So many of them lie between two looks how far it is.
+_LOOKS = 5
 
 
 def at(settings: Settings, folder: Path | None) -> Service:
@@ -35,7 +39,10 @@ def at(settings: Settings, folder: Path | None) -> Service:
     given = Path(settings.service or ".")
     if folder is None:
         return services.read(given, settings.default_model)
-    if layout.kind(layout.of_folder(folder, settings.place), settings.place) is Kind.SERVICE:
+    kind = layout.kind(layout.of_folder(folder, settings.place), settings.place)
+    if kind in (Kind.MODEL, Kind.VERSION):
+        folder = single.repository(kind, folder, settings.place, settings.artifacts)
+    if kind is Kind.SERVICE:
         found = services.read(folder, settings.default_model)
         if not settings.service:
             return found
@@ -85,8 +92,12 @@ def present(settings: Settings) -> Service | None:
     return None if folder is None else at(settings, folder)
 
 
-async def arrived(settings: Settings) -> Service:
+async def arrived(settings: Settings, tell: Callable[[str], None] = lambda sentence: None) -> Service:
     """Waits until the service is there.
+
+    Args:
+        settings: all of them.
+        tell: called now and then with how far the fetch is, for health.
 
     Raises:
         ConfigError: as of `at`.
@@ -94,10 +105,20 @@ async def arrived(settings: Settings) -> Service:
     service = present(settings)
     if service is None:
         log.info("waiting until %s is fetched", settings.place)
+    looks = 0
     while service is None:
+        if looks % _LOOKS == 0:
+            tell(_how_far(settings))
+        looks += 1
         await asyncio.sleep(_LOOK)
         service = present(settings)
     return service
+
+
+def _how_far(settings: Settings) -> str:
+    """Whoever fetches it, on this machine or on another one that shares the volume, writes that into a file."""
+    percent = progress.percent(Store(settings.artifacts, bucket.parse(settings.place).key).progress)
+    return BEING_FETCHED if percent is None else f"{BEING_FETCHED}: {percent} %"
 
 
 def with_repository(service: Service) -> Service:

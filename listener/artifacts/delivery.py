@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from listener.artifacts import answer, bucket, choice
 from listener.artifacts.handover import Handover
@@ -74,3 +75,9 @@ class Delivery:
             status = await self._child.wait()
             # what it started has ended with it, so nobody has the other end open any more
             return answer.read(pipe.read(), self._settings.place, status)
+
+
+def fetch_into(uri: str, folder: str, is_dry: bool) -> NoReturn:
+    """Becomes the process that fetches into a folder that a person names (into.py)."""
+    argv = [sys.executable, "-m", "listener.artifacts.into", uri, folder, "dry" if is_dry else ""]
+    os.execve(sys.executable, argv, {**_QUIET, **os.environ})

@@ -9,8 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from io import BufferedWriter, FileIO
@@ -18,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from listener import observe, settings
-from listener.artifacts import answer, bucket, layout
+from listener.artifacts import answer, bar, bucket, layout
 from listener.artifacts.bucket import Bucket, Contents, Item
 from listener.artifacts.cloud import Cloud
+from listener.artifacts.progress import Progress, Shown, megabytes
 from listener.artifacts.store import Store
 from listener.errors import ConfigError
 from listener.process import EX_CONFIG
@@ -29,8 +28,6 @@ log = logging.getLogger("listener.artifacts")
 
 #: Objects that are fetched side by side.
 _SIDE_BY_SIDE = 8
-#: Seconds between two lines that say how far it is.
-_PERIOD = 5.0
 
 
 def main() -> int:
@@ -40,7 +37,8 @@ def main() -> int:
     place = bucket.parse(configured.place)
     with os.fdopen(int(sys.argv[1]), "wb") as pipe:
         try:
-            folder = fetch(place, Store(configured.artifacts, place.key), Cloud())
+            shown = bar.at(sys.stdout) if observe.for_people(configured.log_format, sys.stdout) else None
+            folder = fetch(place, Store(configured.artifacts, place.key), Cloud(), shown)
         except ConfigError as error:
             pipe.write(answer.refusal(error))
             return EX_CONFIG
@@ -48,8 +46,14 @@ def main() -> int:
     return 0
 
 
-def fetch(place: Bucket, store: Store, cloud: Cloud) -> Path:
+def fetch(place: Bucket, store: Store, cloud: Cloud, shown: Shown | None = None) -> Path:
     """Makes the present state of a place a folder, unless it is one already.
+
+    Args:
+        place: what is fetched.
+        store: of its folders.
+        cloud: the client.
+        shown: shows people how far it is, in the place of the log.
 
     Returns:
         The published folder.
@@ -67,7 +71,9 @@ def fetch(place: Bucket, store: Store, cloud: Cloud) -> Path:
             return published
         try:
             _require_room(place, store, contents)
-            transfer(place, contents, cloud, store.partial(contents.digest))
+            partial = store.partial(contents.digest)
+            with Progress(contents, store.progress, shown) as progress:
+                transfer(place, contents, cloud, partial, progress)
             return store.publish(contents.digest)
         except OSError as error:
             raise ConfigError(f"{place}: cannot be stored in {store.root}: {error.strerror}") from None
@@ -81,7 +87,7 @@ def _require_room(place: Bucket, store: Store, contents: Contents) -> None:
         )
 
 
-def transfer(place: Bucket, contents: Contents, cloud: Cloud, folder: Path) -> None:
+def transfer(place: Bucket, contents: Contents, cloud: Cloud, folder: Path, progress: Progress) -> None:
     """Fetches all files into an empty folder, several at a time.
 
     Raises:
@@ -90,7 +96,6 @@ def transfer(place: Bucket, contents: Contents, cloud: Cloud, folder: Path) -> N
     """
     for path in contents.folders:
         (folder / path).mkdir(parents=True, exist_ok=True)
-    progress = Progress(contents)
     pool = ThreadPoolExecutor(_SIDE_BY_SIDE)
     try:
         waiting = [
@@ -100,7 +105,6 @@ def transfer(place: Bucket, contents: Contents, cloud: Cloud, folder: Path) -> N
             done.result()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-    progress.end()
 
 
 def _one(place: Bucket, item: Item, cloud: Cloud, file: Path, progress: Progress) -> None:
@@ -124,49 +128,6 @@ class _Counted(BufferedWriter):
         written = super().write(data)
         self._add(written)
         return written
-
-
-class Progress:
-    """Says in the log how far it is, every few seconds."""
-
-    def __init__(self, contents: Contents) -> None:
-        self._files, self._bytes = len(contents.files), contents.nbytes
-        self._files_done = self._bytes_done = 0
-        self._begin = self._told = time.monotonic()
-        self._lock = threading.Lock()
-
-    def add(self, nbytes: int) -> None:
-        """So many more bytes are there."""
-        with self._lock:
-            self._bytes_done += nbytes
-            if time.monotonic() - self._told >= _PERIOD:
-                self._told = time.monotonic()
-                self._tell("so far")
-
-    def done(self, item: Item) -> None:
-        """One more file is whole."""
-        with self._lock:
-            self._files_done += 1
-
-    def end(self) -> None:
-        """All of them are."""
-        self._tell("fetched")
-
-    def _tell(self, word: str) -> None:
-        log.info(
-            "%s: %d of %d files, %s of %s in %.1f s",
-            word,
-            self._files_done,
-            self._files,
-            megabytes(self._bytes_done),
-            megabytes(self._bytes),
-            time.monotonic() - self._begin,
-        )
-
-
-def megabytes(nbytes: int) -> str:
-    """A size for people."""
-    return f"{nbytes / 1e6:.1f} MB" if nbytes >= 50_000 else f"{nbytes} bytes"
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
     ROOT/KEY/DIGEST            published: the whole of what was listed, never changed again
     ROOT/KEY/DIGEST.partial    being fetched
+    ROOT/KEY/progress          how far that is
     ROOT/KEY.fetching          locked by the one process that fetches
     ROOT/KEY.used              locked, shared, by everybody who uses a folder of KEY
 
@@ -55,6 +56,11 @@ class Store:
         """Gives what was fetched its name: before that nobody sees it, from then on all of it."""
         os.rename(self._folder / f"{digest}.partial", self.published(digest))
         return self.published(digest)
+
+    @property
+    def progress(self) -> Path:
+        """A file in which the one who fetches says how far it is (progress.py)."""
+        return self._folder / "progress"
 
     @property
     def free(self) -> int:

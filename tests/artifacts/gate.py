@@ -1,10 +1,14 @@
-"""A port that takes connections at once and answers none until it is opened; then they go on to the emulator."""
+"""A port that takes connections at once and answers none until it is opened; then they go on to the emulator.
+
+Or one that is open and slow.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import socket
 import threading
+import time
 import urllib.parse
 from collections.abc import Iterator
 
@@ -12,14 +16,19 @@ from collections.abc import Iterator
 class Gate:
     """A closed gate in front of an address.
 
+    Args:
+        target: the address, as a URL.
+        pause: seconds between two pieces of 64 KiB of what comes back.
+
     Attributes:
         url: the value for STORAGE_EMULATOR_HOST.
     """
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, pause: float = 0) -> None:
         parts = urllib.parse.urlsplit(target)
         self._target = (parts.hostname or "", parts.port or 0)
         self._server = socket.create_server(("127.0.0.1", 0))
+        self._pause = pause
         self._opened = threading.Event()
         self.url = f"http://127.0.0.1:{self._server.getsockname()[1]}"
         self._connections: list[threading.Thread] = []
@@ -49,16 +58,17 @@ class Gate:
 
     def _pass_on(self, client: socket.socket) -> None:
         with client, socket.create_connection(self._target) as server:
-            back = threading.Thread(target=_pump, args=(server, client), daemon=True)
+            back = threading.Thread(target=_pump, args=(server, client, self._pause), daemon=True)
             back.start()
             _pump(client, server)
             back.join()
 
 
-def _pump(source: socket.socket, sink: socket.socket) -> None:
+def _pump(source: socket.socket, sink: socket.socket, pause: float = 0) -> None:
     with contextlib.suppress(OSError):
         while data := source.recv(65_536):
             sink.sendall(data)
+            time.sleep(pause)
     for end in (source, sink):
         with contextlib.suppress(OSError):
             end.shutdown(socket.SHUT_RDWR)
@@ -68,6 +78,17 @@ def _pump(source: socket.socket, sink: socket.socket) -> None:
 def closed(target: str) -> Iterator[Gate]:
     """A gate that is closed at first."""
     gate = Gate(target)
+    try:
+        yield gate
+    finally:
+        gate.close()
+
+
+@contextlib.contextmanager
+def slow(target: str, pause: float) -> Iterator[Gate]:
+    """An open gate through which little comes at a time."""
+    gate = Gate(target, pause)
+    gate.open()
     try:
         yield gate
     finally:

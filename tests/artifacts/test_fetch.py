@@ -100,8 +100,7 @@ def test_what_has_changed_becomes_another_folder_beside_the_first(place: Place) 
 
 REFUSED = {
     "nothing": ({"other/x": "1"}, "nothing lies there; check bucket and prefix, and that the upload is complete"),
-    "neither": ({"models/notes.txt": "1"}, "is neither a model repository nor a service; found are notes.txt; "),
-    "one model": ({"models/config.pbtxt": "1", "models/1/model.onnx": "1"}, "holds one model's 1/, config.pbtxt; "),
+    "neither": ({"models/notes.txt": "1"}, "is nothing that can be served; found are notes.txt; "),
     "an odd name": (
         {"models/a/1/x": "1", "models/a\x1b[31m": "1"},
         r"the object 'models/a\x1b[31m' holds a backslash or ",
@@ -220,30 +219,3 @@ def test_several_that_start_at_once_fetch_it_once(place: Place, monkeypatch: pyt
     assert len(folders) == 4 and len(set(folders)) == 1
     assert len(fetched) == 4  # the repository has four files
     assert contents(folders[0]) == expected()
-
-
-def test_progress_is_told_every_few_seconds(place: Place, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "listener.artifacts")
-    found = bucket.contents(Bucket("b", ""), [Item("a", 4_000_000, 1), Item("b", 1_000_000, 1)])
-    clock = [0.0]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("listener.artifacts.fetch.time.monotonic", lambda: clock[0])
-        progress = fetch.Progress(found)
-        for second in range(12):
-            clock[0] = float(second)
-            progress.add(400_000)
-        progress.done(found.files["a"])
-        progress.done(found.files["b"])
-        progress.end()
-    assert caplog.messages == [
-        "so far: 0 of 2 files, 2.4 MB of 5.0 MB in 5.0 s",
-        "so far: 0 of 2 files, 4.4 MB of 5.0 MB in 10.0 s",
-        "fetched: 2 of 2 files, 4.8 MB of 5.0 MB in 11.0 s",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("nbytes", "text"), [(0, "0 bytes"), (49_999, "49999 bytes"), (50_000, "0.1 MB"), (5_368_709_120, "5368.7 MB")]
-)
-def test_sizes_for_people(nbytes: int, text: str) -> None:
-    assert fetch.megabytes(nbytes) == text

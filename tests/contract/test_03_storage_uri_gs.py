@@ -143,10 +143,9 @@ def test_the_port_answers_while_it_is_fetched(emulator: Emulator, tmp_path: Path
 WRONG = {
     "gs://nowhere/models": "there is no bucket 'nowhere'; check the name",
     "gs://whole/models": "nothing lies there; check bucket and prefix, and that the upload is complete",
-    "gs://whole/one": "holds one model's 1/, config.pbtxt; name the folder above it, in which each folder is a model",
-    "gs://artefacts/service/handlers": "is neither a model repository nor a service; found are doubled.py; expected is "
-    "a Triton model repository (a folder for each model, with config.pbtxt or a version folder such as 1) or a service "
-    "(a folder with listener.yaml); name the folder that holds the models",
+    "gs://artefacts/service/handlers": "is nothing that can be served; found are doubled.py; expected is a Triton "
+    "model repository (a folder for each model, with config.pbtxt or a version folder such as 1), a service (a "
+    "folder with listener.yaml), or one model's folder or version folder; name the folder that holds the models",
 }
 
 

@@ -1,0 +1,136 @@
+"""What people see while models come, and one model alone behind a real Triton."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from listener.artifacts.choice import BEING_FETCHED
+from tests.artifacts import emulator as emulators
+from tests.artifacts.echo import below, repository
+from tests.artifacts.emulator import Emulator
+from tests.artifacts.gate import slow
+from tests.integration.stack import ROOT, Stack, free_port, running, wait_for
+from tests.integration.terminal import terminal
+
+pytestmark = pytest.mark.triton
+
+DIGITS = ROOT / "triton_repo/digits"
+ONE = {"predictions": [[1, 2]]}
+
+
+@pytest.fixture(scope="module")
+def emulator() -> Iterator[Emulator]:
+    with emulators.running() as running_emulator:
+        running_emulator.put("models", below("repo", repository("one")))
+        running_emulator.put("models", {"repo/one/1/weights": bytes(4_000_000)})
+        running_emulator.upload("models", DIGITS / "1", "versions/numbers/3/")
+        yield running_emulator
+
+
+@pytest.fixture
+def env(emulator: Emulator, tmp_path: Path) -> dict[str, str]:
+    (tmp_path / "tmp").mkdir()
+    return {"TMPDIR": str(tmp_path / "tmp"), "STORAGE_EMULATOR_HOST": emulator.url}
+
+
+def left(env: dict[str, str]) -> list[str]:
+    return [path.name for path in Path(env["TMPDIR"]).iterdir()]
+
+
+def test_health_says_how_far_it_is(tmp_path: Path, emulator: Emulator, env: dict[str, str]) -> None:
+    """Two stacks that share a volume: one fetches, the other one waits, and both say the same."""
+    with slow(emulator.url, 0.15) as gate:
+        mine = {**env, "STORAGE_EMULATOR_HOST": gate.url, "LISTENER_REPOSITORY": "gs://models/repo"}
+        first = running(tmp_path / "first", service=None, folder=None, **mine)
+        second = running(tmp_path / "second", service=None, folder=None, **mine)
+        with first as one, second as other:
+            for stack in (one, other):
+                said = list[int]()
+
+                def is_on_its_way(stack: Stack = stack, said: list[int] = said) -> bool:
+                    _, body = stack.health()
+                    sentence = (body or {}).get("missing", [""])[0]
+                    if sentence.startswith(f"{BEING_FETCHED}: "):
+                        said.append(int(sentence.removeprefix(f"{BEING_FETCHED}: ").removesuffix(" %")))
+                    return len(set(said)) > 2
+
+                wait_for(is_on_its_way, 30, stack.output)
+                assert said == sorted(said)
+                assert 0 <= said[0] < said[-1] < 100
+            one.until(200)
+            other.until(200)
+            assert other.predict([[1, 2]]).json() == ONE
+            fetched = [line for stack in (one, other) for line in stack.output().splitlines() if '"fetched: ' in line]
+            assert len(fetched) == 1
+            assert '"files_done":3,"files":3,"bytes_done":' in fetched[0]
+            assert one.stop() == other.stop() == 0
+    assert left(env) == []
+
+
+def test_a_bar_at_a_terminal(emulator: Emulator, env: dict[str, str], tmp_path: Path) -> None:
+    with slow(emulator.url, 0.05) as gate:
+        mine = {**env, "STORAGE_EMULATOR_HOST": gate.url, "AIP_HTTP_PORT": str(free_port()), "TERM": "xterm"}
+        argv = ["python", "-m", "listener", "up", "--host", "127.0.0.1", "--repository", "gs://models/repo"]
+        python = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        with terminal(argv, {**os.environ, **mine, "PATH": python, "COLUMNS": "120"}, ROOT) as screen:
+            screen.until(" %")
+            screen.until("/3 files")
+            screen.until("Serving every model of gs://models/repo")
+            assert "fetched: 3 of 3 files, 4.0 MB of 4.0 MB in " in screen.text
+            assert "Traceback" not in screen.text
+            screen.press("\x03")
+            assert screen.wait() == 0
+
+
+def test_one_model_in_a_bucket(emulator: Emulator, env: dict[str, str], tmp_path: Path) -> None:
+    with running(
+        tmp_path / "log", service=None, folder=None, **env, LISTENER_REPOSITORY="gs://models/repo/one"
+    ) as stack:
+        stack.until(200)
+        assert stack.predict([[1, 2]], parameters={"model": "one"}).json() == ONE
+        assert stack.stop() == 0
+    assert left(env) == []
+
+
+def test_one_version_in_a_bucket(emulator: Emulator, env: dict[str, str], tmp_path: Path) -> None:
+    uri = "gs://models/versions/numbers/3/"
+    with running(tmp_path / "log", service=None, folder=tmp_path, **env, AIP_STORAGE_URI=uri) as stack:
+        stack.until(200)
+        status = requests.get(f"{stack.url}/v1/models/numbers", timeout=5).json()
+        assert status["model_version_status"][0]["version"] == "3"
+        assert len(stack.predict([[[[0.0] * 24] * 24]]).json()["predictions"]) == 1
+        assert stack.stop() == 0
+    assert left(env) == []
+
+
+@pytest.mark.parametrize("below", ["", "1"])
+def test_one_model_in_a_folder_that_is_read_only(env: dict[str, str], tmp_path: Path, below: str) -> None:
+    shutil.copytree(DIGITS, tmp_path / "there/digits")
+    for path in [*(tmp_path / "there").rglob("*"), tmp_path / "there"]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    place = tmp_path / "there/digits" / below
+    before = sorted(place.rglob("*"))
+    with running(tmp_path / "log", service=None, folder=None, **env, LISTENER_REPOSITORY=str(place)) as stack:
+        stack.until(200)
+        assert requests.get(f"{stack.url}/v1/models", timeout=5).json() == {"models": ["digits"]}
+        assert len(stack.predict([[[[0.0] * 24] * 24]]).json()["predictions"]) == 1
+        assert stack.stop() == 0
+    assert sorted(place.rglob("*")) == before
+    assert left(env) == []
+
+
+@pytest.mark.parametrize("place", ["gs://models/repo", "triton_repo"])
+def test_make_run_with_other_models(env: dict[str, str], place: str) -> None:
+    mine = {**os.environ, **env, "PORT": str(free_port())}
+    with terminal(["make", "run", f"REPOSITORY={place}"], mine, ROOT) as screen:
+        screen.until(f"Serving every model of {place}")
+        screen.press("\x03")
+        screen.wait()
+    wait_for(lambda: left(env) == [], 15)
