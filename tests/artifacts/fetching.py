@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import random
 import subprocess
@@ -17,7 +18,6 @@ from listener.artifacts.delivery import _QUIET
 from listener.errors import ConfigError
 from listener.process import EX_CONFIG
 from listener.settings import Settings
-from tests.artifacts.emulator import Emulator
 from tests.artifacts.faults import Proxy
 
 #: Seconds that a fetch takes at most, whatever goes wrong, unless a test says otherwise.
@@ -26,7 +26,8 @@ BIG = "models/big/1/model.onnx"
 _BIG_BYTES = 40_000_003
 
 
-def repository() -> dict[str, bytes]:
+@functools.cache
+def repository() -> Mapping[str, bytes]:
     """Several small files, one of them empty, and one of 40 MB; by the names of their objects."""
     small = {f"models/small-{number}/config.pbtxt": f"name: 'small-{number}'".encode() for number in range(5)}
     small |= {f"models/small-{number}/1/model.onnx": random.Random(number).randbytes(3_000) for number in range(5)}
@@ -108,11 +109,6 @@ class Place:
         return [path for path in self.artifacts.glob("*/*") if path.is_dir() and not path.suffix]
 
 
-def put(emulator: Emulator, bucket: str, objects: Mapping[str, bytes]) -> None:
-    """Writes objects."""
-    emulator.put(bucket, dict(objects))
-
-
 def contents(folder: Path | None) -> dict[str, bytes]:
     """A published folder's files, by the names of their objects."""
     assert folder is not None, "nothing was published"
@@ -121,11 +117,12 @@ def contents(folder: Path | None) -> dict[str, bytes]:
 
 
 def require(outcome: Outcome, wanted: Mapping[str, bytes]) -> None:
-    """The outcome is a complete repository with these bytes. (Of 40 MB that differ, pytest would print too much.)"""
+    """The outcome is a complete repository with these bytes. (Of 40 MB that differ, nobody wants to see all.)"""
     assert outcome.folder, outcome.sentence
     found = contents(outcome.folder)
-    assert set(found) == set(wanted)
-    assert [name for name in wanted if found[name] != wanted[name]] == []
+    assert set(found) == set(wanted), set(found) ^ set(wanted)
+    wrong = [name for name in wanted if found[name] != wanted[name]]
+    assert not wrong, f"published with wrong bytes: {wrong}"
 
 
 def require_whole_or_told(outcome: Outcome, wanted: Mapping[str, bytes], *sentences: str) -> None:

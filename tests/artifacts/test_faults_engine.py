@@ -9,9 +9,7 @@ import pytest
 
 from tests.artifacts.faults import Close, Fault, Flip, Reset, Short, Stall, Status
 from tests.artifacts.fetching import BIG, Place, require, require_whole_or_told
-from tests.artifacts.test_faults import AGAIN, ONE, SMALL, WANTED, own, place, proxy, shared, whole
-
-__all__ = ["own", "place", "proxy", "shared"]
+from tests.artifacts.test_faults import AGAIN, ONE, SMALL, WANTED, whole
 
 
 @pytest.mark.parametrize("of", [BIG, ONE])
