@@ -404,7 +404,8 @@ class _Passing(Answering):
         gone: OSError | None = None
         while nbytes and source:
             chunk = source.read(min(nbytes, _CHUNK))
-            assert chunk, "the emulator sent less than it has"
+            if not chunk:
+                raise ConnectionAbortedError("the emulator has gone")
             nbytes -= len(chunk)
             if flip:
                 chunk, flip = bytes([chunk[0] ^ 0xFF]) + chunk[1:], False

@@ -21,7 +21,7 @@ SMALL = "models/small-*"
 ONE = "models/small-3/1/model.onnx"
 #: Reads that an object of 40 MB begins with at most, side by side.
 _PARTS = 16
-AGAIN = "was removed or replaced while it was fetched; start again"
+AGAIN = "while it was fetched; start again"
 
 
 def whole(place: Place) -> None:
