@@ -23,10 +23,14 @@ class Answering(http.server.BaseHTTPRequestHandler):
         """Says nothing."""
 
 
+class _Server(http.server.ThreadingHTTPServer):
+    request_queue_size = 128  # of those who connect at once, 5 would get through without a second's delay
+
+
 @contextlib.contextmanager
 def serving(handler: type[Answering]) -> Iterator[str]:
     """Gives the URL of a server on a free loopback port."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    with _Server(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import tempfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.artifacts import emulator as emulators
+from tests.artifacts import faults
 from tests.artifacts.emulator import Emulator
+from tests.artifacts.faults import Proxy
+from tests.artifacts.fetching import Place, repository
 
 
 @pytest.fixture(autouse=True)
@@ -37,3 +41,30 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     return folder
+
+
+@pytest.fixture
+def proxy(emulator: Emulator) -> Iterator[Proxy]:
+    """In front of the emulator; it fails as the test tells it to."""
+    with faults.proxy(emulator.url) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def shared(one_emulator: Emulator) -> str:
+    """The name of a bucket with the repository of fetching.py, for tests that do not change it."""
+    one_emulator.put("faults", dict(repository()))
+    return "faults"
+
+
+@pytest.fixture
+def place(shared: str, proxy: Proxy, tmp_path: Path) -> Place:
+    return Place(proxy, shared, tmp_path / "artifacts")
+
+
+@pytest.fixture
+def own(emulator: Emulator, proxy: Proxy, tmp_path: Path, request: pytest.FixtureRequest) -> Place:
+    """The same repository in a bucket of this test's own, in which objects may be replaced."""
+    name = f"faults-{zlib.crc32(request.node.name.encode())}"
+    emulator.put(name, dict(repository()))
+    return Place(proxy, name, tmp_path / "artifacts")
