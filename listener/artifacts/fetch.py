@@ -6,29 +6,29 @@ because a process can be stopped at any moment. Its answer goes through the inhe
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from io import BufferedWriter, FileIO
 from pathlib import Path
-from typing import Any
 
 from listener import observe, settings
-from listener.artifacts import answer, bucket, layout
+from listener.artifacts import answer, bucket, layout, transfers
 from listener.artifacts.bucket import Bucket, Contents, Item
 from listener.artifacts.cloud import Cloud
+from listener.artifacts.journal import Journal
+from listener.artifacts.reading import Replaced
 from listener.artifacts.store import Store
+from listener.artifacts.transfers import Target
 from listener.errors import ConfigError
 from listener.process import EX_CONFIG
 
 log = logging.getLogger("listener.artifacts")
 
-#: Objects that are fetched side by side.
-_SIDE_BY_SIDE = 8
+#: How often a place is listed that changes while it is fetched.
+_LISTINGS = 3
 #: Seconds between two lines that say how far it is.
 _PERIOD = 5.0
 
@@ -59,71 +59,57 @@ def fetch(place: Bucket, store: Store, cloud: Cloud) -> Path:
     """
     log.info("fetching %s", place)
     with store.fetching():
-        contents = bucket.contents(place, cloud.items(place))
-        layout.kind(layout.of_paths([*contents.files, *contents.folders]), str(place))  # before a byte is fetched
-        published = store.published(contents.digest)
-        if published.is_dir():
-            log.info("%s has not changed since it was fetched", place)
-            return published
-        try:
-            _require_room(place, store, contents)
-            transfer(place, contents, cloud, store.partial(contents.digest))
-            return store.publish(contents.digest)
-        except OSError as error:
-            raise ConfigError(f"{place}: cannot be stored in {store.root}: {error.strerror}") from None
+        for _ in range(_LISTINGS):
+            with contextlib.suppress(Replaced):
+                return _present(place, store, cloud)
+            log.warning("%s changed while it was fetched; starting over with what lies there now", place)
+        raise ConfigError(f"{place}: changed each time while it was fetched; start again when the upload is complete")
+
+
+def _present(place: Bucket, store: Store, cloud: Cloud) -> Path:
+    """The state of one listing.
+
+    Raises:
+        Replaced: it is not there any more.
+        ConfigError: as of `fetch`.
+    """
+    contents = bucket.contents(place, cloud.items(place))
+    layout.kind(layout.of_paths([*contents.files, *contents.folders]), str(place))  # before a byte is fetched
+    published = store.published(contents.digest)
+    if published.is_dir():
+        log.info("%s has not changed since it was fetched", place)
+        return published
+    try:
+        partial = store.partial(contents.digest)
+        if not store.tells_case_apart(contents.digest):
+            bucket.refuse_twins(contents, place)
+        _require_room(place, store, contents)
+        transfer(place, contents, cloud, partial, store.journal(contents.digest))
+        return store.publish(contents.digest)
+    except OSError as error:
+        raise ConfigError(f"{place}: cannot be stored in {store.root}: {error.strerror}") from None
 
 
 def _require_room(place: Bucket, store: Store, contents: Contents) -> None:
-    if store.free < contents.nbytes:
+    if store.free + store.held(contents.digest) < contents.nbytes:
         raise ConfigError(
             f"{place}: {megabytes(contents.nbytes)} do not fit into {store.root}, which has {megabytes(store.free)} "
             "free; name another folder in LISTENER_ARTIFACTS"
         )
 
 
-def transfer(place: Bucket, contents: Contents, cloud: Cloud, folder: Path) -> None:
-    """Fetches all files into an empty folder, several at a time.
+def transfer(place: Bucket, contents: Contents, cloud: Cloud, folder: Path, journal: Path) -> None:
+    """Fetches all files into a folder, which may hold some of them.
 
     Raises:
         ConfigError: one of them cannot be read, or is not as it was listed.
+        Replaced: one of them was replaced meanwhile.
         OSError: one of them cannot be written.
     """
-    for path in contents.folders:
-        (folder / path).mkdir(parents=True, exist_ok=True)
     progress = Progress(contents)
-    pool = ThreadPoolExecutor(_SIDE_BY_SIDE)
-    try:
-        waiting = [
-            pool.submit(_one, place, item, cloud, folder / path, progress) for path, item in contents.files.items()
-        ]
-        for done in as_completed(waiting):
-            done.result()
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+    with Journal(journal) as noted:
+        transfers.run(Target(place, contents, cloud, folder, noted, progress))
     progress.end()
-
-
-def _one(place: Bucket, item: Item, cloud: Cloud, file: Path, progress: Progress) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with _Counted(FileIO(file, "xb"), progress.add) as stream:
-        cloud.download(place, item, stream)
-        size = stream.tell()
-    if size != item.size and not item.packed:
-        raise ConfigError(f"{place}: {item.name!r} came with {size} bytes and was listed with {item.size}; start again")
-    progress.done(item)
-
-
-class _Counted(BufferedWriter):
-    """A file that tells how much is written into it."""
-
-    def __init__(self, file: FileIO, add: Callable[[int], None]) -> None:
-        super().__init__(file)
-        self._add = add
-
-    def write(self, data: Any) -> int:
-        written = super().write(data)
-        self._add(written)
-        return written
 
 
 class Progress:
