@@ -3,11 +3,17 @@
     layout     is it a model repository or a service?                                    (pure, but for one look)
     choice     which service follows from that and from the other settings
     bucket     names of objects -> files of a folder                                     (pure)
-    cloud      Google's client: lists and downloads; its errors as sentences
+    cloud      Google's client: lists, has credentials; its errors as sentences
+    reading    bytes of objects over HTTP, in connections that are kept
+    patience   how long is waited before another try, and when it is enough
+    parts      how objects are cut, and what of them is there                            (pure)
+    checksum   CRC32C, of bytes and of joined pieces                                     (pure)
+    journal    notes on the disk what is there
+    transfers  all objects into files, by many threads; verified
     fetch      the process that fetches: list, refuse or transfer, publish by one rename
     store      the folder that it is published in, with its locks
     delivery   the parent of that process: `listener up` and `listener triton`
     handover   how workers learn where it lies
 
-Nothing here imports Google's client but `cloud` and `fetch`, which only that one process does.
+Nothing here imports Google's client but `cloud`, `reading`, `transfers` and `fetch`, which only that one process does.
 """
