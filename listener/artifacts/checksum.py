@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import ctypes
 
 import google_crc32c
 
@@ -10,7 +11,7 @@ _POLYNOMIAL = 0x82F63B78
 _ONE = 1 << 31
 
 
-def extend(crc: int, data: bytes) -> int:
+def extend(crc: int, data: bytes | ctypes.Array[ctypes.c_char]) -> int:
     """The checksum of some bytes, whose own is `crc` (0 for none), with `data` after them."""
     return int(google_crc32c.extend(crc, data))
 

@@ -25,7 +25,7 @@ from listener.artifacts import checksum
 from listener.artifacts.bucket import Bucket, Item
 from listener.artifacts.parts import Span
 from listener.artifacts.patience import Again, Patience
-from listener.artifacts.reading import Media, Refused
+from listener.artifacts.reading import Block, Media, Refused
 from listener.errors import ConfigError, one_line
 
 _SCOPE = "https://www.googleapis.com/auth/devstorage.read_only"
@@ -56,10 +56,10 @@ class Cloud:
             )
             return [_item(blob) for blob in listed]
 
-    def read(self, bucket: Bucket, item: Item, span: Span, stopped: threading.Event) -> Iterator[bytes]:
+    def read(self, bucket: Bucket, item: Item, span: Span, stopped: threading.Event) -> Iterator[Block]:
         """A span of one object as it is stored, of the generation that was listed, in blocks.
 
-        A transfer that breaks off goes on where it broke off.
+        A block is valid until the next one is asked for. A transfer that breaks off goes on where it broke off.
 
         Args:
             bucket: where the object lies.

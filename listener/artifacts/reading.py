@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import ctypes
 import email.utils
 import http.client
 import socket
@@ -33,6 +34,8 @@ from listener.artifacts.patience import Again
 BLOCK = 256 * 1024
 #: Seconds in which a connection has to be made, and the next bytes have to come.
 _SILENCE = 20.0
+#: Not a memoryview, because google_crc32c takes none.
+Block = ctypes.Array[ctypes.c_char]
 _REPEATED = frozenset({408, 429})
 _REPLACED = frozenset({404, 412, 416})
 
@@ -67,8 +70,8 @@ class Media:
         self._open = set[http.client.HTTPConnection]()
         self._lock = threading.Lock()
 
-    def blocks(self, bucket: str, item: Item, span: Span) -> Iterator[bytes]:
-        """A span's bytes, from one request; it may end early.
+    def blocks(self, bucket: str, item: Item, span: Span) -> Iterator[Block]:
+        """A span's bytes, from one request; it may end early. A block is valid until the next one is asked for.
 
         Raises:
             Again: no answer, or one that asks for another try.
@@ -83,11 +86,11 @@ class Media:
             response = self._asked(connection, bucket, item, span)
             skip = self._checked(response, item, span)
             left = skip + len(span)
-            while left and (block := response.read(min(BLOCK, left))):
-                left -= len(block)
-                fresh, skip = block[skip:], max(skip - len(block), 0)
-                if fresh:
-                    yield fresh
+            while left and (count := response.readinto(self._room(min(BLOCK, left)))):
+                left -= count
+                if count > skip:
+                    yield self._room(count - skip, skip)
+                skip = max(skip - count, 0)
             finished = not left and response.isclosed() and not response.will_close
         except TimeoutError:
             raise Again(f"no bytes for {_SILENCE:g} s") from None
@@ -114,6 +117,13 @@ class Media:
                 if connection.sock:
                     with contextlib.suppress(OSError):
                         connection.sock.shutdown(socket.SHUT_RDWR)
+
+    def _room(self, count: int, start: int = 0) -> Block:
+        """Bytes of this thread's one buffer: a new one for each block costs up to as much as all the rest."""
+        whole = getattr(self._local, "buffer", None)
+        if whole is None:
+            whole = self._local.buffer = (ctypes.c_char * BLOCK)()
+        return (ctypes.c_char * count).from_buffer(whole, start)
 
     def _asked(
         self, connection: http.client.HTTPConnection, bucket: str, item: Item, span: Span

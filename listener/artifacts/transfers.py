@@ -22,7 +22,7 @@ from listener.artifacts.bucket import Bucket, Contents, Item
 from listener.artifacts.cloud import Cloud
 from listener.artifacts.journal import Journal
 from listener.artifacts.parts import Mark, Span
-from listener.artifacts.reading import BLOCK
+from listener.artifacts.reading import BLOCK, Block
 from listener.errors import ConfigError
 
 #: How often an object is fetched that arrives damaged.
@@ -188,7 +188,7 @@ class File:
         """Writes what is packed in the object; one that only says so is written as it is. Not noted: begun anew."""
         unpacker: zlib._Decompress | None = None
         written = crc = 0
-        for block in self._blocks(span):
+        for block in map(bytes, self._blocks(span)):
             if not crc and not written and unpacker is None and block.startswith(b"\x1f\x8b"):
                 unpacker = zlib.decompressobj(31)
             crc = checksum.extend(crc, block)
@@ -199,7 +199,7 @@ class File:
         os.ftruncate(self._descriptor, written)
         self._note(Mark(span, crc), journal=False)
 
-    def _blocks(self, span: Span) -> Iterator[bytes]:
+    def _blocks(self, span: Span) -> Iterator[Block]:
         for block in self.target.cloud.read(self.target.place, self.item, span, self.stopped):
             if self.stopped.is_set():
                 return
@@ -282,11 +282,10 @@ class File:
         return crc
 
 
-def _write(descriptor: int, data: bytes, position: int) -> None:
-    view = memoryview(data)
-    while view:
-        count = os.pwrite(descriptor, view, position)
-        view, position = view[count:], position + count
+def _write(descriptor: int, data: bytes | Block, position: int) -> None:
+    count = os.pwrite(descriptor, data, position)
+    if count < len(data):
+        _write(descriptor, bytes(data)[count:], position + count)
 
 
 def _unpacked(unpacker: zlib._Decompress | None, block: bytes) -> Iterator[bytes]:

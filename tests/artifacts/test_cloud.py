@@ -28,7 +28,7 @@ def listed(uri: str) -> dict[str, Item]:
 def read(uri: str, item: Item, span: Span | None = None) -> bytes:
     client = Cloud()
     try:
-        return b"".join(client.read(bucket.parse(uri), item, span or Span(0, item.size), threading.Event()))
+        return b"".join(map(bytes, client.read(bucket.parse(uri), item, span or Span(0, item.size), threading.Event())))
     finally:
         client.close()
 

@@ -138,13 +138,13 @@ class Odd(Cloud):
         super().__init__()
         self._name, self._error, self._left = name, error, times
 
-    def read(self, bucket: Bucket, item: Item, span: Span, stopped: threading.Event) -> Iterator[bytes]:
+    def read(self, bucket: Bucket, item: Item, span: Span, stopped: threading.Event) -> Iterator[Any]:
         blocks = super().read(bucket, item, span, stopped)
         if item.name != self._name or not self._left:
             yield from blocks
             return
         self._left -= 1
-        content = b"".join(blocks)
+        content = b"".join(map(bytes, blocks))
         yield content[:2]
         if self._error:
             raise self._error
@@ -186,7 +186,7 @@ def test_a_new_version_in_between_is_fetched_as_a_whole(place: Place) -> None:
     place.emulator.put(place.name, REPOSITORY)
 
     class Uploading(Odd):
-        def read(self, *args: Any) -> Iterator[bytes]:
+        def read(self, *args: Any) -> Iterator[Any]:
             if self._left:
                 place.emulator.put(place.name, {"models/digits/config.pbtxt": "name: 'Digits'"})
             return super().read(*args)
@@ -208,7 +208,7 @@ def test_one_that_fails_does_not_wait_for_the_others(place: Place) -> None:
     waited = list[bool]()
 
     class Slow(Odd):
-        def read(self, bucket: Bucket, item: Item, span: Span, stopped: threading.Event) -> Iterator[bytes]:
+        def read(self, bucket: Bucket, item: Item, span: Span, stopped: threading.Event) -> Iterator[Any]:
             if item.name == "models/digits/1/model.onnx":
                 waited.append(stopped.wait(20))
             return super().read(bucket, item, span, stopped)
@@ -230,7 +230,7 @@ def test_several_that_start_at_once_fetch_it_once(place: Place, monkeypatch: pyt
     fetched, folders = list[str](), list[Path]()
     read = Cloud.read
 
-    def count(self: Cloud, bucket: Bucket, item: Item, span: Span, stopped: threading.Event) -> Iterator[bytes]:
+    def count(self: Cloud, bucket: Bucket, item: Item, span: Span, stopped: threading.Event) -> Iterator[Any]:
         fetched.append(item.name)
         return read(self, bucket, item, span, stopped)
 

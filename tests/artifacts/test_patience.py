@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from email.message import Message
 
 import pytest
 
@@ -41,6 +42,6 @@ def test_it_ends_without_progress_and_begins_anew_with_it(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize(("given", "seconds"), [("", 0), ("3", 3), ("soon", 0), ("Thu, 01 Jan 1970 00:00:00 GMT", 0)])
 def test_what_the_other_side_asks_for(given: str, seconds: float) -> None:
-    message = reading.Message()
+    message = Message()
     message["Retry-After"] = given
     assert reading._seconds(message) == seconds
