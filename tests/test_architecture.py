@@ -79,6 +79,8 @@ PURE = (
     "artifacts.bucket",
     "artifacts.layout",
     "artifacts.answer",
+    "artifacts.parts",
+    "artifacts.checksum",
     "tools.drawing.picture",
     "tools.drawing.words",
     "tools.drawing.layout",

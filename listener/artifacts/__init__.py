@@ -4,7 +4,13 @@
     single     a repository of links around one model
     choice     which service follows from that and from the other settings
     bucket     names of objects -> files of a folder                                     (pure)
-    cloud      Google's client: lists and downloads; its errors as sentences
+    cloud      Google's client: lists, has credentials; its errors as sentences
+    reading    bytes of objects over HTTP, in connections that are kept
+    patience   how long is waited before another try, and when it is enough
+    parts      how objects are cut, and what of them is there                            (pure)
+    checksum   CRC32C, of bytes and of joined pieces                                     (pure)
+    journal    notes on the disk what is there
+    transfers  all objects into files, by many threads; verified
     fetch      the process that fetches: list, refuse or transfer, publish by one rename
     store      the folder that it is published in, with its locks
     delivery   the parent of that process: `listener up` and `listener triton`
@@ -12,5 +18,5 @@
     progress   how far it is: counted, told in the log and to the workers; `bar` shows it at a terminal
     into       `listener fetch`: into a folder that a person names
 
-Nothing here imports Google's client but `cloud`, `fetch` and `into`, which are processes of their own.
+Nothing here imports Google's client but `cloud`, `reading`, `transfers`, `fetch` and `into`, in processes of their own.
 """

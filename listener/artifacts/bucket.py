@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import posixpath
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -51,13 +52,15 @@ class Item:
         name: the object's, in its bucket.
         size: bytes as stored.
         generation: which of its versions; an object that is overwritten gets another one.
-        packed: it is stored compressed and comes unpacked, so that it has another size then.
+        packed: it is stored compressed with gzip and becomes an unpacked file, of another size.
+        crc32c: checksum of the bytes as stored; None only where a listing has none, and then the size has to do.
     """
 
     name: str
     size: int
     generation: int
     packed: bool = False
+    crc32c: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +130,26 @@ def _checked(path: str, bucket: Bucket, name: str) -> str:
             f"{bucket}: the object {one_line(repr(name[:200]))} {reason} and cannot become a file; rename or remove it"
         )
     return path
+
+
+def refuse_twins(found: Contents, bucket: Bucket) -> None:
+    """To be called where the file system does not tell names apart that differ only in case, or in how letters with
+    accents are written.
+
+    Raises:
+        ConfigError: two paths, or two folders on the way, would be one.
+    """
+    seen = dict[str, str]()
+    for path in [*found.files, *found.folders]:
+        parts = path.split("/")
+        for end in range(1, len(parts) + 1):
+            name = "/".join(parts[:end])
+            other = seen.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
+            if other != name:
+                raise ConfigError(
+                    f"{bucket}: {other!r} and {name!r} differ only in case, which the file system here does not "
+                    "tell apart; rename one, or name another folder in LISTENER_ARTIFACTS"
+                )
 
 
 def _refuse_files_as_folders(files: Mapping[str, Item], folders: Iterable[str], bucket: Bucket) -> None:

@@ -6,28 +6,31 @@ because a process can be stopped at any moment. Its answer goes through the inhe
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from io import BufferedWriter, FileIO
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from listener import observe, settings
-from listener.artifacts import answer, bar, bucket, layout
-from listener.artifacts.bucket import Bucket, Contents, Item
+from listener.artifacts import answer, bucket, layout, transfers
+from listener.artifacts.bucket import Bucket, Contents
 from listener.artifacts.cloud import Cloud
+from listener.artifacts.journal import Journal
 from listener.artifacts.progress import Progress, Shown, megabytes
+from listener.artifacts.reading import Replaced
 from listener.artifacts.store import Store
+from listener.artifacts.transfers import Target
 from listener.errors import ConfigError
 from listener.process import EX_CONFIG
 
 log = logging.getLogger("listener.artifacts")
+T = TypeVar("T")
 
-#: Objects that are fetched side by side.
-_SIDE_BY_SIDE = 8
+#: How often a place is listed that changes while it is fetched.
+_LISTINGS = 3
 
 
 def main() -> int:
@@ -51,9 +54,9 @@ def fetch(place: Bucket, store: Store, cloud: Cloud, shown: Shown | None = None)
 
     Args:
         place: what is fetched.
-        store: of its folders.
-        cloud: the client.
-        shown: shows people how far it is, in the place of the log.
+        store: where it is kept.
+        cloud: reads it.
+        shown: shows how far it is.
 
     Returns:
         The published folder.
@@ -63,71 +66,71 @@ def fetch(place: Bucket, store: Store, cloud: Cloud, shown: Shown | None = None)
     """
     log.info("fetching %s", place)
     with store.fetching():
-        contents = bucket.contents(place, cloud.items(place))
-        layout.kind(layout.of_paths([*contents.files, *contents.folders]), str(place))  # before a byte is fetched
-        published = store.published(contents.digest)
-        if published.is_dir():
-            log.info("%s has not changed since it was fetched", place)
-            return published
-        try:
-            _require_room(place, store, contents)
-            partial = store.partial(contents.digest)
-            with Progress(contents, store.progress, shown) as progress:
-                transfer(place, contents, cloud, partial, progress)
-            return store.publish(contents.digest)
-        except OSError as error:
-            raise ConfigError(f"{place}: cannot be stored in {store.root}: {error.strerror}") from None
+        return of_one_listing(place, lambda: _present(place, store, cloud, shown))
+
+
+def of_one_listing(place: Bucket, fetched: Callable[[], T]) -> T:
+    """Fetches anew where an object was replaced after the listing, so that two states are never mixed.
+
+    Raises:
+        ConfigError: that happens each time; or as what is called has it.
+    """
+    for _ in range(_LISTINGS):
+        with contextlib.suppress(Replaced):
+            return fetched()
+        log.warning("%s changed while it was fetched; starting over with what lies there now", place)
+    raise ConfigError(f"{place}: changed each time while it was fetched; start again when the upload is complete")
+
+
+def _present(place: Bucket, store: Store, cloud: Cloud, shown: Shown | None) -> Path:
+    """The state of one listing.
+
+    Raises:
+        Replaced: it is not there any more.
+        ConfigError: as of `fetch`.
+    """
+    contents = bucket.contents(place, cloud.items(place))
+    layout.kind(layout.of_paths([*contents.files, *contents.folders]), str(place))  # before a byte is fetched
+    published = store.published(contents.digest)
+    if published.is_dir():
+        log.info("%s has not changed since it was fetched", place)
+        return published
+    try:
+        partial = prepared(place, store, contents)
+        _require_room(place, store, contents)
+        with Progress(contents, store.progress, shown) as progress:
+            transfer(place, contents, cloud, partial, store.journal(contents.digest), progress)
+        return store.publish(contents.digest)
+    except OSError as error:
+        raise ConfigError(f"{place}: cannot be stored in {store.root}: {error.strerror}") from None
+
+
+def prepared(place: Bucket, store: Store, contents: Contents) -> Path:
+    """The folder for a state that is on its way; raises ConfigError where its names are too much alike for the disk."""
+    partial = store.partial(contents.digest)
+    if not store.tells_case_apart(contents.digest):
+        bucket.refuse_twins(contents, place)
+    return partial
 
 
 def _require_room(place: Bucket, store: Store, contents: Contents) -> None:
-    if store.free < contents.nbytes:
+    if store.free + store.held(contents.digest) < contents.nbytes:
         raise ConfigError(
             f"{place}: {megabytes(contents.nbytes)} do not fit into {store.root}, which has {megabytes(store.free)} "
             "free; name another folder in LISTENER_ARTIFACTS"
         )
 
 
-def transfer(place: Bucket, contents: Contents, cloud: Cloud, folder: Path, progress: Progress) -> None:
-    """Fetches all files into an empty folder, several at a time.
+def transfer(place: Bucket, contents: Contents, cloud: Cloud, folder: Path, journal: Path, progress: Progress) -> None:
+    """Fetches all files into a folder, which may hold some of them.
 
     Raises:
         ConfigError: one of them cannot be read, or is not as it was listed.
+        Replaced: one of them was replaced meanwhile.
         OSError: one of them cannot be written.
     """
-    for path in contents.folders:
-        (folder / path).mkdir(parents=True, exist_ok=True)
-    pool = ThreadPoolExecutor(_SIDE_BY_SIDE)
-    try:
-        waiting = [
-            pool.submit(_one, place, item, cloud, folder / path, progress) for path, item in contents.files.items()
-        ]
-        for done in as_completed(waiting):
-            done.result()
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _one(place: Bucket, item: Item, cloud: Cloud, file: Path, progress: Progress) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with _Counted(FileIO(file, "xb"), progress.add) as stream:
-        cloud.download(place, item, stream)
-        size = stream.tell()
-    if size != item.size and not item.packed:
-        raise ConfigError(f"{place}: {item.name!r} came with {size} bytes and was listed with {item.size}; start again")
-    progress.done(item)
-
-
-class _Counted(BufferedWriter):
-    """A file that tells how much is written into it."""
-
-    def __init__(self, file: FileIO, add: Callable[[int], None]) -> None:
-        super().__init__(file)
-        self._add = add
-
-    def write(self, data: Any) -> int:
-        written = super().write(data)
-        self._add(written)
-        return written
+    with Journal(journal) as noted:
+        transfers.run(Target(place, contents, cloud, folder, noted, progress))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from listener import forms, observe, settings
 from listener.artifacts import bar, bucket, layout
 from listener.artifacts.bucket import Bucket, Contents, Item
 from listener.artifacts.cloud import Cloud
-from listener.artifacts.fetch import transfer
+from listener.artifacts.fetch import of_one_listing, prepared, transfer
 from listener.artifacts.progress import Progress, Shown, megabytes
 from listener.artifacts.store import Store
 from listener.errors import ConfigError
@@ -186,25 +186,30 @@ def fetch(place: Bucket, target: Target, cloud: Cloud, shown: Shown | None = Non
     target.held()  # before anything is made beside it
     target.prepare()
     with target.store.fetching():
-        found = plan(place, target, cloud)
-        if found.is_nothing:
-            return found
-        try:
-            target.sweep()
-            _require_room(place, target, found)
-            target.take(_made(place, target, cloud, found, shown), found.contents.files)
-        except OSError as error:
-            raise ConfigError(f"{target.named}: cannot be written: {error.strerror} ({error.filename})") from None
+        return of_one_listing(place, lambda: _present(place, target, cloud, shown))
+
+
+def _present(place: Bucket, target: Target, cloud: Cloud, shown: Shown | None) -> Plan:
+    """The state of one listing; raises Replaced if it is not there any more, or as `fetch`."""
+    found = plan(place, target, cloud)
+    if found.is_nothing:
+        return found
+    try:
+        target.sweep()
+        _require_room(place, target, found)
+        target.take(_made(place, target, cloud, found, shown), found.contents.files)
+    except OSError as error:
+        raise ConfigError(f"{target.named}: cannot be written: {error.strerror} ({error.filename})") from None
     return found
 
 
 def _made(place: Bucket, target: Target, cloud: Cloud, found: Plan, shown: Shown | None) -> Path:
     """The new state, in a folder beside; what has not changed is linked into it."""
     digest = found.contents.digest
-    partial = target.store.partial(digest)
+    partial = prepared(place, target.store, found.contents)
     rest = Contents(found.fetched, found.contents.folders)
     with Progress(rest, shown=shown) as progress:
-        transfer(place, rest, cloud, partial, progress)
+        transfer(place, rest, cloud, partial, target.store.journal(digest), progress)
     for path in found.unchanged:
         (partial / path).parent.mkdir(parents=True, exist_ok=True)
         _link(target.folder / path, partial / path)
@@ -212,6 +217,7 @@ def _made(place: Bucket, target: Target, cloud: Cloud, found: Plan, shown: Shown
 
 
 def _link(file: Path, to: Path) -> None:
+    to.unlink(missing_ok=True)  # of an interrupted fetch
     try:
         os.link(file, to)
     except OSError:  # a file system without them
@@ -219,7 +225,8 @@ def _link(file: Path, to: Path) -> None:
 
 
 def _require_room(place: Bucket, target: Target, found: Plan) -> None:
-    wanted, free = _sum(found.fetched), target.store.free
+    wanted = _sum(found.fetched)
+    free = target.store.free + target.store.held(found.contents.digest)
     if free < wanted:
         raise ConfigError(
             f"{place}: {megabytes(wanted)} do not fit beside {target.named}, where {megabytes(free)} are free"

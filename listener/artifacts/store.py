@@ -3,6 +3,7 @@
     ROOT/KEY/DIGEST            published: the whole of what was listed, never changed again
     ROOT/KEY/DIGEST.partial    being fetched
     ROOT/KEY/progress          how far that is
+    ROOT/KEY/DIGEST.parts      what of it is there (journal.py)
     ROOT/KEY.fetching          locked by the one process that fetches
     ROOT/KEY.used              locked, shared, by everybody who uses a folder of KEY
 
@@ -45,16 +46,39 @@ class Store:
         return self._folder / digest
 
     def partial(self, digest: str) -> Path:
-        """An empty folder to fetch a state into; what an interrupted start left of it, or of others, is removed."""
-        for left in self._folder.glob("*.partial"):
-            shutil.rmtree(left, ignore_errors=True)
+        """A folder to fetch a state into, with what an interrupted start left of it; what one left of others goes."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for left in [*self._folder.glob("*.partial"), *self._folder.glob("*.parts")]:
+            if left.stem != digest:
+                shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink()
         folder = self._folder / f"{digest}.partial"
-        folder.mkdir(parents=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
         return folder
 
+    def journal(self, digest: str) -> Path:
+        """The file in which `partial` notes what is there."""
+        return self._folder / f"{digest}.parts"
+
+    def held(self, digest: str) -> int:
+        """Bytes on the disk that an interrupted start left of a state."""
+        left = (self._folder / f"{digest}.partial").rglob("*")
+        return sum(file.lstat().st_blocks * 512 for file in left if not file.is_dir())
+
+    def tells_case_apart(self, digest: str) -> bool:
+        """Whether X and x are two files; asked of the file system, after `partial`."""
+        return not (self._folder / f"{digest}.PARTIAL").exists()
+
     def publish(self, digest: str) -> Path:
-        """Gives what was fetched its name: before that nobody sees it, from then on all of it."""
-        os.rename(self._folder / f"{digest}.partial", self.published(digest))
+        """Gives what was fetched its name: before that nobody sees it, from then on all of it.
+
+        The files are on the disk; here their folders follow, so that it is whole after a loss of power as well.
+        """
+        partial = self._folder / f"{digest}.partial"
+        for folder in [*(path for path in partial.rglob("*") if path.is_dir()), partial]:
+            _flush(folder)
+        os.rename(partial, self.published(digest))
+        self.journal(digest).unlink(missing_ok=True)
+        _flush(self._folder)
         return self.published(digest)
 
     @property
@@ -150,6 +174,14 @@ class Store:
             f"{self.root}: what is fetched cannot be kept there: {error.strerror}; name another folder in "
             "LISTENER_ARTIFACTS"
         )
+
+
+def _flush(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _temporary() -> Path:

@@ -139,6 +139,26 @@ def test_the_digest_is_another_one_for_every_change() -> None:
     assert digest(*reversed(before)) == digest(*before)
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("models/a/x", "models/A/x"),
+        ("models/a/x", "models/A/y"),
+        ("models/a/Straße", "models/a/STRASSE"),
+        ("models/a/\u00e9", "models/a/e\u0301"),
+        ("models/a/x", "models/a/1/", "models/A/1/", "models/A/y"),
+    ],
+)
+def test_names_that_are_one_where_case_does_not_count(names: tuple[str, ...]) -> None:
+    found = contents(*names)
+    with pytest.raises(ConfigError, match="differ only in case, which the file system here does not tell apart"):
+        bucket.refuse_twins(found, MODELS)
+
+
+def test_names_that_are_several_everywhere() -> None:
+    bucket.refuse_twins(contents("models/a/x", "models/a/y", "models/b/x", "models/a/1/"), MODELS)
+
+
 _NAMES = st.text(st.sampled_from("ab./\\~\n é\0"), max_size=12).map("models/".__add__)
 
 

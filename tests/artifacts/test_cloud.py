@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import threading
 
 import google.auth
 import pytest
@@ -13,6 +13,8 @@ from google.oauth2.credentials import Credentials
 from listener.artifacts import bucket, cloud
 from listener.artifacts.bucket import Item
 from listener.artifacts.cloud import Cloud
+from listener.artifacts.parts import Span
+from listener.artifacts.reading import Replaced
 from listener.errors import ConfigError
 from tests.artifacts.emulator import Emulator
 from tests.artifacts.refusing import refusing
@@ -21,6 +23,14 @@ from tests.integration.stack import free_port
 
 def listed(uri: str) -> dict[str, Item]:
     return {item.name: item for item in Cloud().items(bucket.parse(uri))}
+
+
+def read(uri: str, item: Item, span: Span | None = None) -> bytes:
+    client = Cloud()
+    try:
+        return b"".join(map(bytes, client.read(bucket.parse(uri), item, span or Span(0, item.size), threading.Event())))
+    finally:
+        client.close()
 
 
 def sentence(uri: str = "gs://bucket/models") -> str:
@@ -57,9 +67,19 @@ def test_nothing_below_a_prefix(emulator: Emulator) -> None:
 def test_the_bytes_of_an_object(emulator: Emulator) -> None:
     content = bytes(range(256)) * 10_000
     emulator.put("cloud-bytes", {"ä/b c.bin": content})
-    stream = io.BytesIO()
-    Cloud().download(bucket.parse("gs://cloud-bytes"), listed("gs://cloud-bytes")["ä/b c.bin"], stream)
-    assert stream.getvalue() == content
+    assert read("gs://cloud-bytes", listed("gs://cloud-bytes")["ä/b c.bin"]) == content
+
+
+def test_a_span_of_an_object(emulator: Emulator) -> None:
+    emulator.put("cloud-span", {"x": bytes(range(256)) * 4})
+    assert read("gs://cloud-span", listed("gs://cloud-span")["x"], Span(250, 260)) == bytes(
+        [*range(250, 256), 0, 1, 2, 3]
+    )
+
+
+def test_the_checksum_of_the_listing_is_that_of_the_bytes(emulator: Emulator) -> None:
+    emulator.put("cloud-sum", {"x": "123456789"})
+    assert listed("gs://cloud-sum")["x"].crc32c == 0xE3069283  # the check value of CRC-32C
 
 
 def test_no_such_bucket(emulator: Emulator) -> None:
@@ -70,11 +90,16 @@ def test_no_such_bucket(emulator: Emulator) -> None:
 
 def test_an_object_that_has_gone(emulator: Emulator) -> None:
     emulator.bucket("cloud-gone")
-    with pytest.raises(ConfigError) as caught:
-        Cloud().download(bucket.parse("gs://cloud-gone"), Item("models/x", 1, 1), io.BytesIO())
-    assert caught.value.mistakes == (
-        "gs://cloud-gone/: 'models/x' was removed or replaced while it was fetched; start again",
-    )
+    with pytest.raises(Replaced):
+        read("gs://cloud-gone", Item("models/x", 1, 1))
+
+
+def test_an_object_that_has_another_size_now(emulator: Emulator) -> None:
+    emulator.put("cloud-other", {"x": "12345"})
+    with pytest.raises(Replaced):
+        read("gs://cloud-other", Item("x", 4, 1))
+    with pytest.raises(Replaced):
+        read("gs://cloud-other", Item("x", 4, 1), Span(1, 3))
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -126,6 +151,32 @@ def test_a_status_that_nobody_expects(monkeypatch: pytest.MonkeyPatch) -> None:
     with refusing(418) as url:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
         assert "cannot be fetched: 418 GET" in sentence()
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        (403, "gs://b/: may not be read without credentials, and there are none; "),
+        (418, "gs://b/: cannot be fetched: 418 I'm a Teapot"),
+        (503, "gs://b/: cannot be fetched: 503 Service Unavailable, and nothing came for 0.3 s"),
+        (429, "gs://b/: cannot be fetched: 429 Too Many Requests, and nothing came for 0.3 s"),
+    ],
+)
+def test_what_becomes_of_a_status_for_bytes(monkeypatch: pytest.MonkeyPatch, status: int, told: str) -> None:
+    monkeypatch.setattr(cloud, "_PATIENCE", 0.3)
+    with refusing(status) as url, pytest.raises(ConfigError) as caught:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
+        read("gs://b", Item("x", 1, 1))
+    assert caught.value.mistakes[0].startswith(told)
+
+
+def test_nobody_answers_for_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cloud, "_PATIENCE", 0.3)
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{free_port()}")
+    with pytest.raises(
+        ConfigError, match=r"the connection was lost: .*Connection refused, and nothing came for 0\.3 s"
+    ):
+        read("gs://b", Item("x", 1, 1))
 
 
 # Credentials

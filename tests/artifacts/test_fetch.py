@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 import pytest
 
 from listener.artifacts import bucket, fetch
 from listener.artifacts.bucket import Bucket, Item
 from listener.artifacts.cloud import Cloud
+from listener.artifacts.parts import Span
+from listener.artifacts.reading import Replaced
 from listener.artifacts.store import Store
 from listener.errors import ConfigError
 from tests.artifacts.emulator import Emulator
@@ -48,7 +50,7 @@ class Place:
         return sentence
 
     def published(self) -> list[Path]:
-        return [path for path in self.root.glob("*/*") if path.suffix != ".partial"]
+        return [path for path in self.root.glob("*/*") if path.suffix not in (".partial", ".parts")]
 
 
 @pytest.fixture
@@ -112,7 +114,7 @@ REFUSED = {
 def test_what_is_refused_is_not_even_fetched(
     place: Place, objects: dict[str, bytes | str], sentence: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Cloud, "download", None)
+    monkeypatch.setattr(Cloud, "read", None)
     place.emulator.put(place.name, objects)
     assert place.refusal().startswith(f"gs://{place.name}/models/: {sentence}")
     assert place.published() == []
@@ -129,83 +131,109 @@ def test_what_does_not_fit_is_not_even_begun(place: Place, monkeypatch: pytest.M
 
 
 class Odd(Cloud):
-    """A client that goes wrong on one object."""
+    """A client that goes wrong on one object, a number of times, after its first two bytes."""
 
-    def __init__(self, name: str, go_wrong: Callable[[IO[bytes]], None]) -> None:
+    def __init__(self, name: str, error: Exception | None, times: int = 1) -> None:
         super().__init__()
-        self._name, self._go_wrong = name, go_wrong
+        self._name, self._error, self._left = name, error, times
 
-    def download(self, bucket: Bucket, item: Item, stream: IO[bytes]) -> None:
-        if item.name == self._name:
-            self._go_wrong(stream)
-        else:
-            super().download(bucket, item, stream)
-
-
-def half(stream: IO[bytes]) -> None:
-    stream.write(b"half")
-
-
-def told(error: Exception) -> Callable[[IO[bytes]], None]:
-    def fail(stream: IO[bytes]) -> None:
-        half(stream)
-        raise error
-
-    return fail
+    def read(self, bucket: Bucket, item: Item, span: Span, stopped: threading.Event) -> Iterator[Any]:
+        blocks = super().read(bucket, item, span, stopped)
+        if item.name != self._name or not self._left:
+            yield from blocks
+            return
+        self._left -= 1
+        content = b"".join(map(bytes, blocks))
+        yield content[:2]
+        if self._error:
+            raise self._error
+        yield bytes(len(content) - 2)
 
 
-WRONG: dict[str, tuple[Callable[[IO[bytes]], None], str]] = {
-    "refused": (told(ConfigError("no")), "no"),
+WRONG: dict[str, tuple[Exception | None, str]] = {
+    "refused": (ConfigError("no"), "no"),
     "no space": (
-        told(OSError(28, "No space left on device")),
+        OSError(28, "No space left on device"),
         "PLACE: cannot be stored in ROOT: No space left on device",
     ),
-    "too short": (
-        half,
-        "PLACE: 'models/digits/1/model.onnx' came with 4 bytes and was listed with 1024000; start again",
+    "damaged": (
+        None,
+        "PLACE: 'models/digits/1/model.onnx' arrived damaged 3 times (its checksum is wrong); start again",
     ),
+    "replaced": (Replaced(), "PLACE: changed each time while it was fetched; start again when the upload is complete"),
 }
 
 
-@pytest.mark.parametrize(("go_wrong", "sentence"), WRONG.values(), ids=WRONG.keys())
-def test_one_object_that_fails_fails_everything_and_the_next_start_begins_anew(
-    place: Place, go_wrong: Callable[[IO[bytes]], None], sentence: str
+@pytest.mark.parametrize(("error", "sentence"), WRONG.values(), ids=WRONG.keys())
+def test_one_object_that_fails_fails_everything_and_the_next_start_mends_it(
+    place: Place, error: Exception | None, sentence: str
 ) -> None:
     place.emulator.put(place.name, REPOSITORY)
     wanted = sentence.replace("PLACE", str(place.place)).replace("ROOT", str(place.root))
-    assert place.refusal(Odd("models/digits/1/model.onnx", go_wrong)) == wanted
+    assert place.refusal(Odd("models/digits/1/model.onnx", error, 3)) == wanted
     assert place.published() == []
     assert contents(place.fetch()) == expected()
 
 
+@pytest.mark.parametrize("error", [None, Replaced()], ids=["damaged", "replaced"])
+def test_what_goes_wrong_twice_is_mended(place: Place, error: Exception | None) -> None:
+    place.emulator.put(place.name, REPOSITORY)
+    assert contents(place.fetch(Odd("models/digits/1/model.onnx", error, 2))) == expected()
+
+
+def test_a_new_version_in_between_is_fetched_as_a_whole(place: Place) -> None:
+    place.emulator.put(place.name, REPOSITORY)
+
+    class Uploading(Odd):
+        def read(self, *args: Any) -> Iterator[Any]:
+            if self._left:
+                place.emulator.put(place.name, {"models/digits/config.pbtxt": "name: 'Digits'"})
+            return super().read(*args)
+
+    folder = place.fetch(Uploading("models/digits/1/model.onnx", Replaced()))
+    assert contents(folder) == {**expected(), "digits/config.pbtxt": b"name: 'Digits'"}
+    assert place.published() == [folder]
+
+
+def test_names_that_differ_in_case_where_that_does_not_count(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.emulator.put(place.name, {**REPOSITORY, "models/Digits/config.pbtxt": "x"})
+    monkeypatch.setattr(Store, "tells_case_apart", lambda self, digest: False)
+    monkeypatch.setattr(Cloud, "read", None)
+    assert place.refusal().startswith(f"{place.place}: 'Digits' and 'digits' differ only in case, ")
+
+
 def test_one_that_fails_does_not_wait_for_the_others(place: Place) -> None:
     place.emulator.put(place.name, REPOSITORY)
-    release = threading.Event()
+    waited = list[bool]()
 
     class Slow(Odd):
-        def download(self, bucket: Bucket, item: Item, stream: IO[bytes]) -> None:
-            if item.name == "models/digits/2/model.onnx":
-                release.wait(20)
-            else:
-                super().download(bucket, item, stream)
+        def read(self, bucket: Bucket, item: Item, span: Span, stopped: threading.Event) -> Iterator[Any]:
+            if item.name == "models/digits/1/model.onnx":
+                waited.append(stopped.wait(20))
+            return super().read(bucket, item, span, stopped)
 
-    try:
-        assert place.refusal(Slow("models/both/config.pbtxt", told(ConfigError("no")))) == "no"
-        assert not release.is_set()
-    finally:
-        release.set()
+    assert place.refusal(Slow("models/both/config.pbtxt", ConfigError("no"))) == "no"
+    assert waited == [True]
+
+
+def test_what_is_there_already_needs_no_room(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.emulator.put(place.name, REPOSITORY)
+    assert place.refusal(Odd("models/both/config.pbtxt", ConfigError("no"))) == "no"
+    monkeypatch.setattr(Store, "free", 0)
+    monkeypatch.setattr(Store, "held", lambda self, digest: 1_100_000)
+    assert contents(place.fetch()) == expected()
 
 
 def test_several_that_start_at_once_fetch_it_once(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     place.emulator.put(place.name, REPOSITORY)
     fetched, folders = list[str](), list[Path]()
-    download = Cloud.download
+    read = Cloud.read
 
-    def count(self: Cloud, bucket: Bucket, item: Item, stream: IO[bytes]) -> None:
+    def count(self: Cloud, bucket: Bucket, item: Item, span: Span, stopped: threading.Event) -> Iterator[Any]:
         fetched.append(item.name)
-        download(self, bucket, item, stream)
+        return read(self, bucket, item, span, stopped)
 
-    monkeypatch.setattr(Cloud, "download", count)
+    monkeypatch.setattr(Cloud, "read", count)
     threads = [
         threading.Thread(
             target=lambda: folders.append(fetch.fetch(place.place, Store(str(place.root), place.place.key), Cloud()))
@@ -217,5 +245,5 @@ def test_several_that_start_at_once_fetch_it_once(place: Place, monkeypatch: pyt
     for thread in threads:
         thread.join(30)
     assert len(folders) == 4 and len(set(folders)) == 1
-    assert len(fetched) == 4  # the repository has four files
+    assert len(fetched) == 3  # the repository has four files, one of them empty
     assert contents(folders[0]) == expected()

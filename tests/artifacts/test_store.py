@@ -36,13 +36,29 @@ def test_a_folder_has_its_name_when_it_is_whole(tmp_path: Path) -> None:
         assert (store.published("d1") / "file").read_text() == "x"
 
 
-def test_what_an_interrupted_fetch_left_is_gone_at_the_next(tmp_path: Path) -> None:
+def test_what_an_interrupted_fetch_left_of_another_state_is_gone_at_the_next(tmp_path: Path) -> None:
     store = Store(str(tmp_path), KEY)
     with store.fetching():
-        (store.partial("d1") / "half").touch()
-        (store.partial("d2") / "half").touch()
-        assert list(store.partial("d2").iterdir()) == []
-        assert names(tmp_path / KEY) == {"d2.partial"}
+        for digest in ("d1", "d2"):
+            (store.partial(digest) / "half").write_bytes(bytes(10_000))
+            store.journal(digest).touch()
+        store.partial("d2")
+        assert names(tmp_path / KEY) == {"d2.partial", "d2.partial/half", "d2.parts"}
+        assert (store.held("d1"), store.held("d2") >= 10_000) == (0, True)
+        store.publish("d2")
+        assert names(tmp_path / KEY) == {"d2", "d2/half"}
+
+
+def test_what_is_fetched_is_for_its_user_alone(tmp_path: Path) -> None:
+    store = Store(str(tmp_path), KEY)
+    assert oct(store.partial("d1").stat().st_mode)[-3:] == "700"
+
+
+def test_whether_case_counts_is_asked_of_the_file_system(tmp_path: Path) -> None:
+    store = Store(str(tmp_path), KEY)
+    store.partial("d1")
+    (tmp_path / "x").touch()
+    assert store.tells_case_apart("d1") is not (tmp_path / "X").exists()
 
 
 def test_a_named_root_is_made_and_kept(tmp_path: Path) -> None:
