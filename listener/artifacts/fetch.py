@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from listener import observe, settings
-from listener.artifacts import answer, bucket, layout, transfers
+from listener.artifacts import answer, bar, bucket, layout, transfers
 from listener.artifacts.bucket import Bucket, Contents
 from listener.artifacts.cloud import Cloud
 from listener.artifacts.journal import Journal
