@@ -151,13 +151,15 @@ class Media:
         generation = response.getheader("x-goog-generation")
         if generation not in (None, str(item.generation)):
             raise Replaced
+        # of another size: cut short on its way, if it says that it is the generation that was asked for
+        other = Replaced() if generation is None else Again("an answer came that is shorter than the object")
         if response.status == 200:
             if response.getheader("content-length") not in (None, str(item.size)):
-                raise Replaced
+                raise other
             return span.start
         given, _, size = response.getheader("content-range", "").partition("/")
         if size != str(item.size):
-            raise Replaced
+            raise other
         if given != f"bytes {span.start}-{span.stop - 1}":
             raise Again("another range came than was asked for")
         return 0
