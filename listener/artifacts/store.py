@@ -159,6 +159,9 @@ class Store:
     def _make_root(self) -> None:
         try:
             self.root.mkdir(mode=0o777 if self._keeps else 0o700, parents=self._keeps, exist_ok=True)
+        except FileExistsError as error:  # also where it was there, and the last user of it removed it in this moment
+            if not self.root.is_dir() and os.path.lexists(self.root) and not self.root.is_dir():
+                raise self._unusable(error) from None
         except OSError as error:
             raise self._unusable(error) from None
         with contextlib.suppress(FileNotFoundError):
