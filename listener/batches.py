@@ -32,7 +32,7 @@ class Batch(NamedTuple):
     """Rows that are alike.
 
     Attributes:
-        places: of its rows among the instances.
+        places: of its rows among the instances, in order.
         arrays: inputs by name, each with a leading dimension of so many rows. None at all for the one row of a model
             without batching that gives none.
     """
@@ -178,9 +178,10 @@ def _grouped(blocks: Sequence[Batch], spec: ModelSpec, wrong: list[TensorError] 
 def _joined(blocks: Sequence[Batch]) -> Batch:
     if len(blocks) == 1:
         return blocks[0]
-    return Batch(
-        _places(blocks), {name: np.concatenate([block.arrays[name] for block in blocks]) for name in blocks[0].arrays}
-    )
+    places = np.array(_places(blocks))
+    arrays = {name: np.concatenate([block.arrays[name] for block in blocks]) for name in blocks[0].arrays}
+    order = np.argsort(places)  # instances of one form came together, and others may lie between them
+    return Batch(places[order].tolist(), {name: array[order] for name, array in arrays.items()})
 
 
 def _places(blocks: Sequence[Batch]) -> list[int]:

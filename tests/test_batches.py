@@ -415,3 +415,10 @@ def test_without_room_for_all_the_longest_are_wrong(monkeypatch: pytest.MonkeyPa
     assert (list(told), good) == ([7, 0], [1, 2, 3, 4, 5, 6])
     rows = [{"x": np.ones(len(each), np.float32)} for each in instances if each != ["a"]]
     assert every_wrong(of_rows, rows, spec) == ({0: sentence, 7: sentence}, [1, 2, 3, 4, 5, 6])
+
+
+def test_rows_of_one_batch_are_in_order_whatever_their_forms() -> None:
+    """Bytes and lists are read apart, and joined."""
+    spec = ModelSpec("m", (TensorSpec("x", "UINT8", (1,)),), (), 8)
+    (batch,) = batches.of_json([{"x": b"\x00"}, {"x": [1]}, {"x": b"\x02"}, {"x": [3]}], spec)
+    assert (list(batch.places), batch.arrays["x"].tolist()) == ([0, 1, 2, 3], [[0], [1], [2], [3]])
