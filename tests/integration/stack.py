@@ -84,7 +84,12 @@ class Stack:
         return wait_for(lambda: self.health()[0] == status, patience, lambda: f"{self.health()}\n{self.output()}")
 
     def triton_pid(self) -> int:
-        return next(pid for pid in children(self.process.pid) if "tritonserver" in command_line(pid))
+        """Of the Triton that runs now; the kernel's list of children may miss one while another one ends."""
+        wait_for(lambda: bool(self._tritons()), 5, self.output)
+        return self._tritons()[0]
+
+    def _tritons(self) -> list[int]:
+        return [pid for pid in children(self.process.pid) if "tritonserver" in command_line(pid)]
 
     def regions(self) -> set[str]:
         """What this stack's Triton has in shared memory now."""
