@@ -436,8 +436,12 @@ class _Passing(Answering):
         self.end_headers()
 
     def _send(self, data: bytes, seen: Seen) -> None:
-        self.wfile.write(data)
-        seen.sent += len(data)
+        seen.sent += len(data)  # before whoever gets it can ask how much that was
+        try:
+            self.wfile.write(data)
+        except OSError:
+            seen.sent -= len(data)
+            raise
 
     def _broken(self, spoiled: Spoiled | None) -> bool:
         """Does what a fault does in the middle of a body; True where nothing follows."""
