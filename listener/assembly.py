@@ -16,7 +16,7 @@ from listener.graph.step import Step
 from listener.handler import Handler
 from listener.pool import Pool
 from listener.readiness import Readiness, WarmUp
-from listener.service import Route, Service
+from listener.service import Service
 from listener.settings import Settings
 from listener.triton.catalogue import Catalogue
 from listener.triton.client import TritonClient
@@ -50,7 +50,8 @@ async def build(settings: Settings, service: Service, stack: AsyncExitStack) -> 
     leaves = service.steps
     classes, functions = await asyncio.to_thread(importing.imported, service)
     _warn_of_near_misses(service, classes)
-    catalogue = Catalogue(client, settings.coalesces, _models(leaves, classes))
+    asked = {name: frozenset(loader.model_names(leaves[name], handler)) for name, handler in classes.items()}
+    catalogue = Catalogue(client, settings.coalesces, sorted(frozenset().union(*asked.values())))
     models = catalogue.routed
     for name in sorted(settings.not_coalesced - models.keys() - {"*"}):
         log.warning("LISTENER_NOT_COALESCED: no route of this service uses a model %r", name)
@@ -62,14 +63,13 @@ async def build(settings: Settings, service: Service, stack: AsyncExitStack) -> 
     await relay.open()
     stack.push_async_callback(relay.close)
     steps = {name: Step(name, handler, relay, leaves[name].version, catalogue) for name, handler in handlers.items()}
-    builder = Builder(service.graphs, steps, catalogue, functions.__getitem__, pool, settings.timeout)
+    builder = Builder(service.graphs, steps, functions.__getitem__, pool, settings.timeout)
     graphs = await asyncio.to_thread(builder.all)
     for shadow in builder.shadows:
         stack.push_async_callback(shadow.close)
     routes = {name: steps[name] for name in service.routes}
     chosen = {name: graphs[name] for name in service.choices if name in graphs}
     router = Router(routes, service.default, catalogue, relay, pool, chosen, service.alone, builder.single())
-    asked = {name: frozenset(loader.model_names(leaves[name], handler)) for name, handler in classes.items()}
     needed = needs.of_service(service, {name: step.model for name, step in steps.items()}, asked)
     readiness = Readiness(client, catalogue, models, needed, _warm_up(steps, asked), settings.timeout)
     return Serving(router, readiness, catalogue, relay, partial(room, memory), steps, service.graphs)
@@ -78,10 +78,6 @@ async def build(settings: Settings, service: Service, stack: AsyncExitStack) -> 
 def _memory(settings: Settings) -> SharedMemory | None:
     """Shared memory with a Triton on this machine."""
     return SharedMemory(default_size(workers=settings.worker_count)) if settings.triton_is_here else None
-
-
-def _models(leaves: Mapping[str, Route], classes: dict[str, type[Handler]]) -> list[str]:
-    return sorted(set().union(*(loader.model_names(leaves[name], handler) for name, handler in classes.items())))
 
 
 def _warn_of_near_misses(service: Service, classes: Mapping[str, type[Handler]]) -> None:

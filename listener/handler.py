@@ -5,7 +5,6 @@ Guide: docs/write-a-handler.md.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Collection, Mapping, Sequence, Sized
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,7 @@ from listener.apart import Apart, Recipe
 from listener.batches import Batch
 from listener.call import Arrays, Call, Columns, Json, Reply, Rows
 from listener.errors import BadRequest, InstanceError, InstancesFailed, ListenerError
-from listener.hooks import PLACES, Hook, Pace, failed, in_thread, is_plain
+from listener.hooks import PLACES, Hook, Pace, failed, in_thread, is_plain, kind
 from listener.pool import Pool
 from listener.predictions import prediction, predictions, top_k
 from listener.rows import from_instances, plain_output, rows_of
@@ -276,15 +275,7 @@ def _predictions(answers: Sequence[Sequence[Arrays]], spec: ModelSpec, classes: 
 
 def _no_arrays(given: object, index: int) -> str:
     """Why that cannot be sent to a model."""
-    return f"preprocess returned {_kind(given)} for instances[{index}]; it has to be arrays by name"
-
-
-def _kind(given: object) -> str:
-    """What a hook returned, in words."""
-    if not inspect.iscoroutine(given):
-        return type(given).__name__
-    given.close()  # or else Python would warn of it as well, at some other time
-    return "a coroutine, which is a call without its `await` (in an `async def` hook),"
+    return f"preprocess returned {kind(given)} for instances[{index}]; it has to be arrays by name"
 
 
 #: What came as rows, and may be one instance.
@@ -324,6 +315,6 @@ def check_reply(route: str, call: Call, reply: object) -> Reply:
     wanted = 1 if isinstance(reply, Reply) and reply.whole else len(call.instances)
     if isinstance(reply, Reply) and count == wanted:
         return reply
-    got = _kind(made) if count is None else f"{count} predictions"
+    got = kind(made) if count is None else f"{count} predictions"
     error = TypeError(f"predict returned {got} for {len(call.instances)} instances")
     raise failed(route, "predict", error, call.context)

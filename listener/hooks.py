@@ -173,11 +173,7 @@ class Hook:
         try:
             made = self._function(item, context)
             if type(made) is CoroutineType:  # maybe of a plain function around an `async def`
-                made.close()  # or else Python would warn of it as well, at some other time
-                raise TypeError(
-                    f"{self._name} returned a coroutine, which is a call without its `await` (in an `async def` hook), "
-                    f"for instances[{index}]"
-                )
+                raise TypeError(f"{self._name} returned {kind(made)} for instances[{index}]")
             return made
         except BaseException as error:  # in a thread of the pool: not even SystemExit may get out of it
             raise self._blame(error, index, context) from error
@@ -203,6 +199,14 @@ class Hook:
 def waits(function: Callable[..., Any]) -> bool:
     """Whether it is an `async def`, or an object whose call is one."""
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+
+
+def kind(given: object) -> str:
+    """What a hook returned, in words."""
+    if not inspect.iscoroutine(given):
+        return type(given).__name__
+    given.close()  # or else Python would warn of it as well, at some other time
+    return "a coroutine, which is a call without its `await` (in an `async def` hook),"
 
 
 def is_plain(function: Callable[..., Any]) -> bool:
@@ -247,14 +251,11 @@ def sorted_out(results: Sequence[Any], alone: bool) -> list[Any]:
     errors = [result for result in results if isinstance(result, BaseException)]
     if not errors:
         return list(results)
-    about, others = _apart_from(errors) if alone else ([], errors)
-    raise others[0] if others else InstancesFailed(str(about[0]), about)
-
-
-def _apart_from(errors: Sequence[BaseException]) -> tuple[list[InstanceError], list[BaseException]]:
-    """Errors about an instance, and others."""
+    others = [error for error in errors if not (alone and isinstance(error, InstanceError))]
+    if others:
+        raise others[0]
     about = [error for error in errors if isinstance(error, InstanceError)]
-    return about, [error for error in errors if not isinstance(error, InstanceError)]
+    raise InstancesFailed(str(about[0]), about)
 
 
 def takes_context(function: Callable[..., Any]) -> bool:

@@ -7,29 +7,25 @@ import importlib
 import inspect
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from listener import compose, shapes
 from listener.errors import ConfigError, one_line
 from listener.handler import Handler
 from listener.nodes import (
-    MERGES,
-    Cascade,
+    Called,
     Composed,
-    Ensemble,
-    From,
-    Function,
     Named,
     Node,
     Ref,
     Step,
-    Switch,
     field_of,
+    functions,
     named,
     placed,
     rebuilt,
@@ -106,9 +102,9 @@ def imported(service: Service) -> tuple[dict[str, type[Handler]], dict[str, Call
     """
     once = Once()
     classes = {(name, ""): partial(_once, once, service, route) for name, route in service.steps.items()}
-    functions = _functions(service)
-    found = _all({**classes, **functions})
-    return {name: found[name, ""] for name, _ in classes}, {source: found[at, source] for at, source in functions}
+    of_graph = _functions(service)
+    found = _all({**classes, **of_graph})
+    return {name: found[name, ""] for name, _ in classes}, {source: found[at, source] for at, source in of_graph}
 
 
 class Once:
@@ -144,10 +140,10 @@ def check_functions(service: Service) -> None:
 def _functions(service: Service) -> dict[tuple[str, str], Callable[[], Any]]:
     """What imports the functions of the graph, by field and name."""
     return {
-        (at, named(said.source)): partial(_function, service, f"{service.file}:{said.line or graph.line}: {at}", said)
+        (at, named(said.function)): partial(_function, service, f"{service.file}:{said.line or graph.line}: {at}", said)
         for graph in service.graphs.values()
         for at, node in placed(graph)
-        for said in _named(node)
+        for said in functions(node)
     }
 
 
@@ -165,28 +161,9 @@ def _all(find: Mapping[K, Callable[[], Any]]) -> dict[K, Any]:
     return found
 
 
-class _Said(NamedTuple):
-    """A function that a node has: as it is said, its key, its line, and what it is called with besides the context."""
-
-    source: Function
-    key: str
-    line: int
-    argument: str
-
-
-def _named(node: Node) -> Iterator[_Said]:
-    match node:
-        case Switch(on=From(kind="function", what=said, line=line)):
-            yield _Said(said, "switch.function", line, "instance")
-        case Ensemble(merge=said, line=line) if said not in MERGES:
-            yield _Said(said, "ensemble.merge", line, "predictions")
-        case Cascade(score=said, line=line) if callable(said) or ":" in said:
-            yield _Said(said, "cascade.score", line, "prediction")
-
-
-def _function(service: Service, node: str, said: _Said) -> Callable[..., Any]:
+def _function(service: Service, node: str, said: Called) -> Callable[..., Any]:
     """One function of the graph."""
-    place, source = f"{node}.{said.key}", said.source
+    place, source = f"{node}.{said.key}", said.function
     found: Any = _imported(service, source, place, "function") if isinstance(source, str) else source
     if not callable(found):
         raise ConfigError(f"{place}: {source!r} is nothing to call")

@@ -27,7 +27,6 @@ from listener.nodes import (
     Named,
     Node,
     Pass,
-    Ref,
     Sequence_,
     Shadow,
     Split,
@@ -37,6 +36,7 @@ from listener.nodes import (
     is_import,
     is_version,
     meant_import,
+    reference,
 )
 from listener.sections import Section, is_null
 
@@ -68,18 +68,17 @@ def _node(value: yaml.Node | None, line: int, what: str, above: Section) -> Node
 
 
 def _reference(text: str, line: int, what: str, above: Section) -> Node:
-    if text == PASS:
+    if (found := reference(text, line)) is not None:
+        return found
+    if not text:  # whoever reads the names says so
         return Pass()
-    name, at, version = text.rpartition("@")
-    if not at:
-        return Ref(text, line=line)
+    name, _, version = text.rpartition("@")
     if not name or not version.isascii() or not version.isdigit():
-        above.complain_at(line, f"{what} is {text!r}, which is not NAME or NAME@VERSION")
-    elif name == PASS:
-        above.complain_at(line, f"{what} is {text!r}; {PASS!r} is no model and has no versions")
-    elif not is_version(version):
-        above.complain_at(line, f"{what} is {text!r}; {_VERSIONS}")
-    return Ref(name, version.lstrip("0"), line)
+        why = ", which is not NAME or NAME@VERSION"
+    else:
+        why = f"; {PASS!r} is no model and has no versions" if name == PASS else f"; {_VERSIONS}"
+    above.complain_at(line, f"{what} is {text!r}{why}")
+    return Pass()
 
 
 def _mapping(section: Section, at_top: bool) -> Node:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import graphlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, TypeAlias, Union
+from typing import Any, Literal, NamedTuple, TypeAlias, Union
 
 #: `module.path:name` in the service's folder, or what it would name.
 Function: TypeAlias = str | Callable[..., Any]
@@ -317,13 +317,38 @@ def within(node: Node) -> Iterator[Node]:
 def sources(node: Node) -> Iterator[str]:
     """What the node and all within it import, `module.path:name`."""
     for each in within(node):
-        match each:
-            case Step(handler=str() as source) | Composed(source=source):
-                yield source
-            case Switch(on=From("function", str() as source)):
-                yield source
-            case Ensemble(merge=str() as source) | Cascade(score=str() as source) if ":" in source:
-                yield source
+        if isinstance(each, Composed):
+            yield each.source
+        elif isinstance(each, Step) and each.handler:
+            yield each.handler
+        yield from (called.function for called in functions(each) if isinstance(called.function, str))
+
+
+class Called(NamedTuple):
+    """A function of the user's that a node has.
+
+    Attributes:
+        function: as it is said.
+        key: of listener.yaml.
+        line: in listener.yaml; 0 = it stands in no file.
+        argument: the name of what it is called with, besides the context.
+    """
+
+    function: Function
+    key: str
+    line: int
+    argument: str
+
+
+def functions(node: Node) -> Iterator[Called]:
+    """Those of one node, without those within it."""
+    match node:
+        case Switch(on=From(kind="function", what=said, line=line)):
+            yield Called(said, "switch.function", line, "instance")
+        case Ensemble(merge=said, line=line) if said not in MERGES:
+            yield Called(said, "ensemble.merge", line, "predictions")
+        case Cascade(score=said, line=line) if callable(said) or ":" in said:
+            yield Called(said, "cascade.score", line, "prediction")
 
 
 NODES = (Step, Ref, Pass, Sequence_, Switch, Split, Ensemble, Fallback, Shadow, Cascade, Limited, Composed)

@@ -169,10 +169,8 @@ class Reload:
 
     async def _tell(self, what: str, began: float) -> None:
         """Says how long it took, once health says 200; what has a mistake never comes so far."""
-        for worker in self._workers:
-            await (
-                worker.begun.wait()
-            )  # and the one before it has been told to end, so that it calls itself ready no more
+        for worker in self._workers:  # the one before has been told to end then, and calls itself ready no more
+            await worker.begun.wait()
         if self._triton:
             await self._triton.ready.wait()
         await probe.until_ok(self._settings.local_url(self._settings.health_route))

@@ -89,8 +89,7 @@ def _present(place: Bucket, store: Store, cloud: Cloud, shown: Shown | None) -> 
         Replaced: it is not there any more.
         ConfigError: as of `fetch`.
     """
-    contents = bucket.contents(place, cloud.items(place))
-    layout.kind(layout.of_paths([*contents.files, *contents.folders]), str(place))  # before a byte is fetched
+    contents = listed(place, cloud)
     published = store.published(contents.digest)
     if published.is_dir():
         log.info("%s has not changed since it was fetched", place)
@@ -103,6 +102,13 @@ def _present(place: Bucket, store: Store, cloud: Cloud, shown: Shown | None) -> 
         return store.publish(contents.digest)
     except OSError as error:
         raise ConfigError(f"{place}: cannot be stored in {store.root}: {error.strerror}") from None
+
+
+def listed(place: Bucket, cloud: Cloud) -> Contents:
+    """What lies at a place; raises ConfigError where that cannot be listed or served, before a byte is fetched."""
+    contents = bucket.contents(place, cloud.items(place))
+    layout.kind(layout.of_paths([*contents.files, *contents.folders]), str(place))
+    return contents
 
 
 def prepared(place: Bucket, store: Store, contents: Contents) -> Path:

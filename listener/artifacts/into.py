@@ -24,10 +24,10 @@ from typing import Any
 import orjson
 
 from listener import forms, observe, settings
-from listener.artifacts import bar, bucket, layout
+from listener.artifacts import bar, bucket
 from listener.artifacts.bucket import Bucket, Contents, Item
 from listener.artifacts.cloud import Cloud
-from listener.artifacts.fetch import of_one_listing, prepared, transfer
+from listener.artifacts.fetch import listed, of_one_listing, prepared, transfer
 from listener.artifacts.progress import Progress, Shown, megabytes
 from listener.artifacts.store import Store
 from listener.errors import ConfigError
@@ -167,8 +167,7 @@ def plan(place: Bucket, target: Target, cloud: Cloud) -> Plan:
         ConfigError: the place cannot be listed, is nothing that `listener up` could serve, or the folder is not ours.
     """
     held = target.held()
-    contents = bucket.contents(place, cloud.items(place))
-    layout.kind(layout.of_paths([*contents.files, *contents.folders]), str(place))
+    contents = listed(place, cloud)
     unchanged = {path: item for path, item in contents.files.items() if held.get(path) == item.generation}
     fetched = {path: item for path, item in contents.files.items() if path not in unchanged}
     return Plan(contents, fetched, unchanged, tuple(sorted(held.keys() - contents.files.keys())))

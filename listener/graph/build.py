@@ -7,9 +7,8 @@ from typing import Any
 
 from listener import nodes as described
 from listener.call import Call, Reply
-from listener.errors import Unavailable
 from listener.graph.cascade import Cascade, score_at
-from listener.graph.choosing import Source, asked, source
+from listener.graph.choosing import Asked, Source, source
 from listener.graph.ensemble import MERGES, Ensemble
 from listener.graph.fallback import Fallback
 from listener.graph.limits import Limits
@@ -17,7 +16,7 @@ from listener.graph.node import Node
 from listener.graph.sequence import Sequence_, passed
 from listener.graph.shadow import Shadow
 from listener.graph.split import Split
-from listener.graph.step import Step, Versions
+from listener.graph.step import Step
 from listener.graph.switch import Switch
 from listener.hooks import Hook
 from listener.nodes import From, Function, Named
@@ -33,7 +32,6 @@ class Builder:
     Args:
         graphs: the descriptions, by name, without cycles.
         steps: the leaves, by name.
-        versions: of the models.
         function: imports one.
         pool: threads for those that are plain.
         timeout: seconds for a mirrored request.
@@ -46,12 +44,11 @@ class Builder:
         self,
         graphs: Mapping[str, Named],
         steps: Mapping[str, Step],
-        versions: Versions,
         function: Import,
         pool: Pool,
         timeout: float,
     ) -> None:
-        self._graphs, self._steps, self._versions, self._pool = graphs, steps, versions, pool
+        self._graphs, self._steps, self._pool = graphs, steps, pool
         self._import, self._timeout = function, timeout
         self._made: dict[str, Node] = {}
         self.shadows: list[Shadow] = []
@@ -91,7 +88,7 @@ class Builder:
         match node:
             case described.Ref():
                 found = self._named(node.name)
-                return _Versioned(found, node.version, self._versions) if node.version else found
+                return _Versioned(found, node.version) if node.version else found
             case described.Pass():
                 return passed
             case described.Limited():
@@ -123,7 +120,7 @@ class Builder:
     def _source(self, on: From, name: str) -> Source:
         if on.kind != "function":
             return source(on)
-        return asked(Hook(name, "its function", self._imported(on.what)), self._pool)
+        return Asked(Hook(name, "its function", self._imported(on.what)), self._pool)
 
     def _imported(self, given: Function) -> Callable[..., Any]:
         return self._import(given) if isinstance(given, str) else given
@@ -132,8 +129,8 @@ class Builder:
 class _Versioned:
     """A step with one version of its model."""
 
-    def __init__(self, node: Node, version: str, versions: Versions) -> None:
-        self._node, self._version, self._versions = node, version, versions
+    def __init__(self, node: Node, version: str) -> None:
+        self._node, self._version = node, version
 
     async def __call__(self, call: Call) -> Reply:
         node, call = await self.chosen(call)
@@ -141,6 +138,6 @@ class _Versioned:
 
     async def chosen(self, call: Call) -> tuple[Node, Call]:
         """The step, and the call with the version; raises Unavailable where the model does not have it."""
-        if isinstance(self._node, Step) and not await self._versions.has_version(self._node.model, self._version):
-            raise Unavailable(f"model {self._node.model!r} has no version {self._version}")
+        if isinstance(self._node, Step):
+            return self._node, await self._node.at_version(call, self._version)
         return self._node, call._replace(context=call.context._replace(version=self._version))

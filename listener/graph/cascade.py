@@ -10,7 +10,7 @@ import numpy as np
 from listener.call import Call, Failed, Json, Reply
 from listener.errors import HandlerFailed
 from listener.graph.choosing import MISSING, reach
-from listener.graph.grouping import each, part, placed, results
+from listener.graph.grouping import each, part, placed, put, results
 from listener.graph.node import Node
 from listener.hooks import Hook
 from listener.pool import Pool
@@ -38,8 +38,7 @@ class Cascade:
             left = await self._unsure(call, made, left)
             if not left:
                 break
-            for index, prediction in zip(left, await part(call, left, node), strict=True):
-                made[index] = prediction
+            put(made, left, await part(call, left, node))
         return Reply(made)
 
     async def _unsure(self, call: Call, made: list[Json], among: Sequence[int]) -> list[int]:

@@ -25,16 +25,6 @@ class Source(Protocol):
     async def __call__(self, call: Call) -> list[Json]: ...
 
 
-def asked(function: Hook, pool: Pool) -> Source:
-    """What asks a user's function of an instance and the context, which is imported.
-
-    Args:
-        function: the function.
-        pool: threads for it.
-    """
-    return _Asked(function, pool)
-
-
 def source(said: From) -> Source:
     """What reads it off the request.
 
@@ -64,8 +54,13 @@ class _Told:
         return self._read(call)
 
 
-class _Asked:
-    """A user's function of an instance and the context."""
+class Asked:
+    """A user's function of an instance and the context.
+
+    Args:
+        function: the function.
+        pool: threads for it.
+    """
 
     def __init__(self, function: Hook, pool: Pool) -> None:
         self._function, self._pool = function, pool

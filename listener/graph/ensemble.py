@@ -13,7 +13,7 @@ import numpy as np
 from listener.at_once import at_once
 from listener.call import Call, Failed, Json, Reply
 from listener.errors import ListenerError
-from listener.graph.grouping import each, placed, results
+from listener.graph.grouping import each, placed, put, results
 from listener.graph.node import Node
 from listener.hooks import Hook
 from listener.pool import Pool
@@ -50,8 +50,7 @@ class Ensemble:
         rows = [dict(zip(self._members, (answer[index] for answer in answers), strict=True)) for index in good]
         with placed(good):
             merged = await results(self._merge, rows, call, self._pool)
-        for index, prediction in zip(good, merged, strict=True):
-            made[index] = prediction
+        put(made, good, merged)
         return Reply(made)
 
     async def _asked(self, name: str, node: Node, call: Call) -> Sequence[Json]:

@@ -19,37 +19,42 @@ K = TypeVar("K", bound=Hashable)
 
 
 def by_keys(keys: Sequence[K], node: Callable[[K], Node]) -> Node:
-    """The node of the only key, or one that sends the instances of each key to that key's (`by_key`)."""
-    return node(keys[0]) if len(set(keys)) == 1 else partial(by_key, keys=keys, node=node)
-
-
-async def by_key(call: Call, keys: Sequence[K], node: Callable[[K], Node]) -> Reply:
-    """Sends the instances of each key together to that key's node, all nodes at once, and joins what they say.
+    """The node of the only key; or one that sends the instances of each key together to that key's, all at once.
 
     Args:
-        call: the request.
         keys: one for each instance.
         node: of a key.
-
-    Raises:
-        ListenerError: as the node that fails first; the other ones are cancelled. An `InstanceError` has the place that
-            the instance has in `call`.
     """
     places: dict[K, list[int]] = {}
     for index, key in enumerate(keys):
         places.setdefault(key, []).append(index)
     if len(places) == 1:
-        return await node(next(iter(places)))(call)
-    answers = await at_once([partial(part, call, indices, node(key)) for key, indices in places.items()])
-    made: list[Json] = [None] * len(keys)
-    for indices, predictions in zip(places.values(), answers, strict=True):
-        for index, value in zip(indices, predictions, strict=True):
-            made[index] = value
+        return node(keys[0])
+    return partial(_parted, places=[(node(key), indices) for key, indices in places.items()])
+
+
+async def _parted(call: Call, places: Sequence[tuple[Node, Sequence[int]]]) -> Reply:
+    """What nodes say of their instances, in the order of the request's.
+
+    Raises:
+        ListenerError: as the node that fails first; the other ones are cancelled. An `InstanceError` has the place that
+            the instance has in `call`.
+    """
+    answers = await at_once([partial(part, call, indices, node) for node, indices in places])
+    made: list[Json] = [None] * len(call.instances)
+    for (_, indices), predictions in zip(places, answers, strict=True):
+        put(made, indices, predictions)
     return Reply(made)
 
 
+def put(made: list[Json], places: Sequence[int], predictions: Sequence[Json]) -> None:
+    """Puts predictions in their places."""
+    for index, prediction in zip(places, predictions, strict=True):
+        made[index] = prediction
+
+
 async def part(call: Call, indices: Sequence[int], node: Node) -> Sequence[Json]:
-    """The predictions of some of a request's instances; raises as `by_key`."""
+    """The predictions of some of a request's instances. An `InstanceError` has the place that it has in `call`."""
     instances = call.instances
     with placed(indices):
         return each(await node(call._replace(instances=[instances[index] for index in indices])))
@@ -84,8 +89,7 @@ async def onward(call: Call, given: Sequence[Json], node: Node) -> Reply:
         return await node(asked)
     made = list(given)
     if left:
-        for index, value in zip(left, await part(asked, left, node), strict=True):
-            made[index] = value
+        put(made, left, await part(asked, left, node))
     return Reply(made)
 
 

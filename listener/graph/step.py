@@ -59,13 +59,13 @@ class Step:
         return one_by_one(call, self._asked) if call.alone else self._asked(call)
 
     async def _fixed(self, call: Call) -> Reply:
-        return await self(await self._at_version(call))
+        return await self(await self.at_version(call, self.version))
 
-    async def _at_version(self, call: Call) -> Call:
-        """The call for the version that listener.yaml names; raises Unavailable if there is none."""
-        if self._versions and not await self._versions.has_version(self.model, self.version):
-            raise Unavailable(f"model {self.model!r} has no version {self.version}")
-        return call._replace(context=call.context._replace(version=self.version))
+    async def at_version(self, call: Call, version: str) -> Call:
+        """The call for a version that listener.yaml names; raises Unavailable if the model does not have it."""
+        if self._versions and not await self._versions.has_version(self.model, version):
+            raise Unavailable(f"model {self.model!r} has no version {version}")
+        return call._replace(context=call.context._replace(version=version))
 
     async def _asked(self, call: Call) -> Reply:
         if self.is_decoupled:
@@ -134,7 +134,7 @@ class Step:
         return call.for_inputs([tensor.name for tensor in self.handler.spec.inputs])
 
     async def _fixed_stream(self, call: Call) -> AsyncGenerator[Piece, None]:
-        async with aclosing(self.stream(await self._at_version(call))) as pieces:
+        async with aclosing(self.stream(await self.at_version(call, self.version))) as pieces:
             async for piece in pieces:
                 yield piece
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from listener.call import Call, Json, Reply
 from listener.graph.cascade import Cascade, score_at
-from listener.graph.choosing import asked, source
+from listener.graph.choosing import Asked, source
 from listener.graph.ensemble import MERGES, Ensemble
 from listener.graph.node import Node
 from listener.graph.switch import Switch
@@ -27,7 +27,7 @@ POOL = Pool(1)
 
 
 def switch(on: From, cases: Mapping[str, Node], otherwise: Node | None) -> Switch:
-    given = asked(Hook("s", "function", on.what), POOL) if callable(on.what) else source(on)
+    given = Asked(Hook("s", "function", on.what), POOL) if callable(on.what) else source(on)
     return Switch(on, given, cases, otherwise)
 
 
