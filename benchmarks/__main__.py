@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import shlex
 import shutil
 import sys
@@ -15,8 +14,10 @@ from typing import Any
 import click
 
 from benchmarks import machine, plot, report, rounds, servers, wrk
+from benchmarks.processes import DESCRIPTORS
 from benchmarks.results import Results
 from benchmarks.rounds import Plan
+from listener.process import allow_descriptors
 
 HERE = Path(__file__).parent
 WORK, PAGE, PLOT = HERE / ".work", HERE / "RESULTS.md", HERE / "ratios.svg"
@@ -53,10 +54,10 @@ def main(mode: str, json_file: Path | None, results: Path | None, **given: Any) 
         wrk.program()
     except wrk.Missing as error:
         sys.exit(str(error))
-    _allow_many_connections()
+    allow_descriptors(DESCRIPTORS)
     shutil.rmtree(WORK, ignore_errors=True)
     WORK.mkdir()
-    found = rounds.run(_plan(mode, given), _progress())
+    found = rounds.run(_plan(mode, given), progress())
     click.echo(f"\n{report.tables(found)}")
     if json_file:
         json_file.write_text(json.dumps(found.rows(), indent=1) + "\n")
@@ -97,17 +98,10 @@ def _write(found: Results, page: Path) -> None:
     click.echo(f"\nwritten: {page}")
 
 
-def _progress() -> Callable[[str], None]:
+def progress() -> Callable[[str], None]:
     """Lines on stderr, so that stdout holds the tables alone."""
     begin = time.monotonic()
     return lambda text: click.echo(f"{time.monotonic() - begin:6.0f} s  {text}", err=True)
-
-
-def _allow_many_connections() -> None:
-    """1,024 connections and a little more, for wrk and all servers, which inherit the limit."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 8192 if hard == resource.RLIM_INFINITY else min(hard, 8192)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def describe(logs: Path) -> dict[str, str]:
         "Triton": f"{_server_version(logs)}, {_triton()}",
         "packages": ", ".join(f"{name} {version}" for name in _PACKAGES if (version := _version(name))),
         "wrk": _wrk(),
-        "commit": _commit(),
+        "commit": commit(),
     }
 
 
@@ -77,7 +77,8 @@ def _wrk() -> str:
     return (_output("wrk", "-v").splitlines() or [""])[0].partition(" [")[0]
 
 
-def _commit() -> str:
+def commit() -> str:
+    """Of the working tree."""
     return _output("git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty").strip() or "unknown"
 
 

@@ -8,13 +8,19 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from listener import process
 
+T = TypeVar("T")
+
 ROOT = Path(__file__).parents[1]
+#: Open files of a program and of all that it starts, for loads of many connections.
+DESCRIPTORS = 8192
 #: Seconds after SIGTERM: the listener drains, then Triton ends.
 _PATIENCE = 30.0
 
@@ -66,6 +72,29 @@ def python(*arguments: str) -> list[str]:
 def tree(pid: int) -> list[int]:
     """A process and all that it started."""
     return [pid, *(inner for child in process.children(pid) for inner in tree(child))]
+
+
+@contextlib.contextmanager
+def looked_at(look: Callable[[], T], pause: float) -> Iterator[list[T]]:
+    """Looks again and again while inside, in a thread; each look, the first of them at once.
+
+    Args:
+        look: what is seen.
+        pause: seconds between two looks.
+    """
+    looks, over = [look()], threading.Event()
+
+    def again() -> None:
+        while not over.wait(pause):
+            looks.append(look())
+
+    thread = threading.Thread(target=again)
+    thread.start()
+    try:
+        yield looks
+    finally:
+        over.set()
+        thread.join()
 
 
 def wait_until(condition: Callable[[], bool], child: subprocess.Popen[bytes], log: Path, patience: float) -> None:

@@ -14,6 +14,9 @@ _CELLS = ("load", "connections", "server", "requests/s", "of direct", "p50 ms", 
 
 #: Why goals are missed, and what was tried; written by people.
 _DISTANCES = Path(__file__).with_name("distances.md")
+#: What `python -m benchmarks.fetching` measured, the last part of the page.
+FETCHING = Path(__file__).with_name("fetching.md")
+_FETCHING_TITLE = "## Models out of Cloud Storage"
 
 
 def tables(results: Results) -> str:
@@ -47,6 +50,13 @@ def page(results: Results, facts: Mapping[str, str], command: str, plot: str | N
         tables(results),
         _DISTANCES.read_text().strip(),
     ]
+    return with_fetching("\n\n".join(parts))
+
+
+def with_fetching(page: str) -> str:
+    """A page whose last part is what was measured last of fetching."""
+    rest, _, _ = page.partition(_FETCHING_TITLE)
+    parts = [rest.strip(), *([_FETCHING_TITLE, FETCHING.read_text().strip()] if FETCHING.exists() else [])]
     return "\n\n".join(parts) + "\n"
 
 

@@ -22,11 +22,12 @@ import uvloop
 from benchmarks import loads
 from benchmarks.report import table
 from listener import middleware
+from listener.access import AccessLog
 from listener.call import Context, Reply
 from listener.contract import instances
 from listener.endpoints.predict import Predict
 from listener.fastpath import FastPath
-from listener.gate import Gate, Phase
+from listener.gate import Gate, Limits, Phase
 from listener.graph.router import Router
 from listener.graph.step import Step
 from listener.handler import Handler
@@ -51,7 +52,7 @@ _BEST_OF = 5
 class Echo:
     """In place of the wire: answers at once with the tensor that it was sent."""
 
-    async def send(self, head: bytes, parts: Sequence[bytes | memoryview] = ()) -> Answer:
+    async def send(self, head: bytes, parts: Sequence[bytes | memoryview] = (), twice: bool = True) -> Answer:
         await asyncio.sleep(0)
         return answer(b"".join(parts))
 
@@ -109,10 +110,15 @@ def path(client: TritonClient) -> FastPath:
     catalogue = Catalogue(client, lambda name: True, ())
     router = Router({"affine": Step("affine", handler, relay)}, "affine", catalogue, relay, Pool(1))
     serving: Any = SimpleNamespace(router=router)
-    gate = Gate(4096, 60.0)
+    gate = Gate(Limits(4096), 60.0)
     gate.phase = Phase.READY
     return FastPath(
-        Predict(gate, lambda: serving, 1 << 20), "/predict", 12 << 20, asyncio.Protocol, lambda nbytes: None
+        Predict(gate, lambda: serving, 1 << 20, AccessLog(0)),
+        "/predict",
+        12 << 20,
+        lambda gone: asyncio.Protocol(),
+        lambda nbytes: None,
+        4096,
     )
 
 
@@ -207,7 +213,7 @@ def main(count: int) -> None:
     """Prints the microseconds of each step, the best of five rounds."""
     spare_the_collector()
     steps = {load: single(load, count) for load in LOADS}
-    rows = [(step, *(f"{steps[load][step]:.1f}" for load in LOADS)) for step in steps[LOADS[0]]]
+    rows = [(step, *(f"{steps[load][step]:.2f}" for load in LOADS)) for step in steps[LOADS[0]]]
     for connections in CONNECTIONS:
         figures = (f"{whole(load, connections, count):.0f}" for load in LOADS)
         rows.append((f"a whole request, {connections} at a time", *figures))

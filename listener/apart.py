@@ -69,7 +69,7 @@ class Apart:
             headers=dict(context.headers),
             parameters=dict(context.parameters),
             extras=dict(context.extras),
-            after=None,  # the answer is sent from here
+            stay=None,  # the answer is sent from here
         )
         specs = {name: _spec(model) for name, model in self._models.items()}
         results: list[Any] = await self._processes.run(_called, self._recipe, hook, items, context, specs, alone)

@@ -14,6 +14,7 @@ from listener.graph.build import Builder
 from listener.graph.router import Router
 from listener.graph.step import Step
 from listener.handler import Handler
+from listener.metrics.meter import Meter
 from listener.pool import Pool
 from listener.readiness import Readiness, WarmUp
 from listener.service import Service
@@ -28,23 +29,26 @@ from listener.triton.shm import SharedMemory
 log = logging.getLogger("listener.app")
 
 
-async def build(settings: Settings, service: Service, stack: AsyncExitStack) -> Serving:
+async def build(settings: Settings, service: Service, stack: AsyncExitStack, meter: Meter | None = None) -> Serving:
     """Builds the floors between Triton and the endpoints.
 
     Args:
         settings: all of them.
         service: what is served.
         stack: takes everything down again, in reverse.
+        meter: counts; None = nobody does.
 
     Raises:
         ConfigError: a handler is wrong.
     """
     memory = _memory(settings)
-    client = TritonClient(settings.triton_url, memory, settings.busy_wait)
+    client = TritonClient(settings.triton_url, memory, settings.busy_wait, meter)
     await client.open()
     stack.push_async_callback(client.close)
     pool = Pool(settings.thread_count, settings.process_count)
     stack.callback(pool.close)
+    if meter:
+        _gauges(meter, pool, memory)
     # users' code is imported and loaded in a thread: it may take long, and health must answer meanwhile
     service = await asyncio.to_thread(importing.expanded, service)
     leaves = service.steps
@@ -59,7 +63,7 @@ async def build(settings: Settings, service: Service, stack: AsyncExitStack) -> 
     for name, route in leaves.items():
         handlers[name] = await loader.load(service, route, classes[name], models, pool, route.offload)
         stack.push_async_callback(loader.close, handlers[name])
-    relay = Relay(settings.triton_url, settings.triton_metrics_url)
+    relay = Relay(settings.triton_url, settings.triton_metrics_url, lambda: catalogue.refusal)
     await relay.open()
     stack.push_async_callback(relay.close)
     steps = {name: Step(name, handler, relay, leaves[name].version, catalogue) for name, handler in handlers.items()}
@@ -73,6 +77,16 @@ async def build(settings: Settings, service: Service, stack: AsyncExitStack) -> 
     needed = needs.of_service(service, {name: step.model for name, step in steps.items()}, asked)
     readiness = Readiness(client, catalogue, models, needed, _warm_up(steps, asked), settings.timeout)
     return Serving(router, readiness, catalogue, relay, partial(room, memory), steps, service.graphs)
+
+
+def _gauges(meter: Meter, pool: Pool, memory: SharedMemory | None) -> None:
+    meter.gauge("listener_pool_threads", lambda: pool.busy, "busy")
+    meter.gauge("listener_pool_threads", lambda: pool.idle, "idle")
+    meter.gauge("listener_pool_waiting", lambda: pool.waiting)
+    if memory:
+        meter.gauge("listener_shared_memory_bytes", lambda: memory.held, "held")
+        meter.gauge("listener_shared_memory_bytes", lambda: memory.parked, "parked")
+        meter.gauge("listener_shared_memory_bytes", lambda: memory.size, "all")
 
 
 def _memory(settings: Settings) -> SharedMemory | None:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextvars import ContextVar
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, overload
 
 if TYPE_CHECKING:  # numpy is not needed to answer the first health check, so it is not loaded for the types' sake
     from numpy.typing import NDArray
@@ -32,6 +33,25 @@ def whole(value: Json) -> Json:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+class Stay(Protocol):
+    """A request's stay in this worker (`gate.py`), as far as the graph has to do with it.
+
+    Attributes:
+        route: that it is for.
+    """
+
+    route: str
+
+    def took(self, branch: str, model: str) -> None:
+        """A step works on it."""
+
+    def after(self, act: Callable[[], None]) -> None:
+        """Runs something once the answer is sent."""
+
+    def share(self, route: str) -> None:
+        """Counts the request as one of a route's; raises Overloaded where that has as many as it may have."""
+
+
 class Context(NamedTuple):
     """What a request says besides its instances. Handlers may read it; nobody may change it.
 
@@ -45,7 +65,7 @@ class Context(NamedTuple):
         model: the route or model that the path names; "" = it names none, and `parameters.model` or the default counts.
         version: of the model, digits; "" = Triton chooses.
         media_type: of a body that is one instance's bytes, other than `application/octet-stream`; "" for all else.
-        after: takes what shall run once the answer is sent; None = there is nobody who is answered. For the graph.
+        stay: the request's, for the graph; None = there is nobody who is answered.
     """
 
     request_id: str = ""
@@ -56,7 +76,7 @@ class Context(NamedTuple):
     model: str = ""
     version: str = ""
     media_type: str = ""
-    after: Callable[[Callable[[], None]], None] | None = None
+    stay: Stay | None = None
 
     @property
     def trace(self) -> str:
@@ -65,14 +85,18 @@ class Context(NamedTuple):
 
     def afterwards(self, act: Callable[[], None]) -> None:
         """Runs something once the answer is sent; at once where nobody is answered."""
-        if self.after is None:
+        if self.stay is None:
             act()
         else:
-            self.after(act)
+            self.stay.after(act)
 
     def remaining(self) -> float:
         """Seconds until the deadline; never negative."""
         return max(0.0, self.deadline - time.monotonic())
+
+
+#: Of the request whose task, or hook in a thread, this is; None where there is none. For log lines.
+REQUEST: ContextVar[Context | None] = ContextVar("request", default=None)
 
 
 class Lazy(Sequence[Json]):
@@ -227,10 +251,15 @@ class Failed(dict[str, Json]):
 
     Args:
         reason: one sentence about the instance.
+        status: that a request of this instance alone would get.
+
+    Attributes:
+        status: likewise.
     """
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, status: int = 400) -> None:
         super().__init__(error=reason)
+        self.status = status
 
 
 class Reply(NamedTuple):

@@ -1,4 +1,4 @@
-"""The command line: `listener new|up|serve|triton|fetch|health|predict|check|graph|schema|settings`.
+"""The command line: `listener new|up|serve|triton|init|fetch|health|predict|check|graph|schema|load|deploy|settings`.
 
 Options that are settings come from the table in `settings.py`, with its help text; each is an environment variable too.
 """
@@ -31,16 +31,27 @@ _LISTENING = ("host", "port", "predict_route", "health_route")
 _SERVING = (
     *_PLACE,
     "artifacts",
+    "metrics_host",
+    "metrics_port",
     "workers",
     "threads",
     "processes",
     "max_body",
     "compress_from",
     "max_requests",
+    "queue",
+    "max_bytes",
+    "route_share",
+    "client_share",
     "not_coalesced",
     "busy_wait",
+    "endpoint",
     "timeout",
     "drain_timeout",
+    "server_timing",
+    "access_log",
+    "traces",
+    "trace_share",
     "reload",
 )
 _TRITON = ("triton_bin", "triton_args", "triton_exit_timeout")
@@ -54,7 +65,9 @@ def options(*names: str) -> Callable[[F], F]:
             field = _FIELDS[name]
             note = f"{field.metadata['help']} [env: {env_name(field)}; default: {as_text(field.default) or 'none'}]"
             form: dict[str, Any] = {"is_flag": True} if isinstance(field.default, bool) else {"metavar": "VALUE"}
-            command = click.option(f"--{name.replace('_', '-')}", name, default=None, help=note, **form)(command)
+            word = name.replace("_", "-")
+            flags = f"--{word}/--no-{word}" if field.default is True else f"--{word}"
+            command = click.option(flags, name, default=None, help=note, **form)(command)
         return command
 
     return decorate
@@ -109,6 +122,7 @@ def serve(**given: Any) -> None:
     from listener import reload, workers
 
     configured = reload.prepared(_configure(given))
+    _ports_apart(configured)
     if configured.fetches and not configured.triton_is_here:
         raise ConfigError(
             f"{configured.place}: is fetched by the `listener triton` that runs on the same machine, and Triton is at "
@@ -120,13 +134,14 @@ def serve(**given: Any) -> None:
 
 
 @cli.command()
+@click.option("--keep", is_flag=True, help="Start it again whenever it ends, as `up` does, beside a `serve`.")
 @options(*_PLACE, "artifacts", "triton_url", "triton_metrics_url", *_TRITON, *_LOGGING)
-def triton(**given: Any) -> None:
+def triton(keep: bool, **given: Any) -> None:
     """Run tritonserver with the right flags as the only child.
 
-    Signals are forwarded, the exit status is passed on, and each of its log lines becomes one of ours. This is what the
-    image's supervisord runs. Its HTTP port is the one of --triton-url, on 127.0.0.1. A repository in Cloud Storage is
-    fetched before, for the `listener serve` beside it as well.
+    Signals are forwarded, the exit status is passed on, and each of its log lines becomes one of ours. Its HTTP port is
+    the one of --triton-url, on 127.0.0.1. A repository in Cloud Storage is fetched before, for the `listener serve`
+    beside it as well. The image's supervisord runs it with --keep.
     """
     from listener import workers
     from listener.artifacts.delivery import Delivery
@@ -134,10 +149,24 @@ def triton(**given: Any) -> None:
     from listener.triton.server import TritonServer
 
     configured = _configure(given)
+    _ports_apart(configured)
     repository = _repository(configured)
     server = TritonServer(installation.find(configured.triton_bin), repository, configured, free_ports=False)
     delivery = None if repository else Delivery(dataclasses.replace(configured, triton_url=server.url))
-    sys.exit(asyncio.run(workers.run_triton(server, delivery)))
+    sys.exit(asyncio.run(workers.run_triton(server, delivery, configured if keep else None)))
+
+
+@cli.command()
+@click.option("--config", metavar="FILE", default="/etc/supervisord.conf", show_default=True, help="Of supervisord.")
+def init(config: str) -> None:
+    """Run supervisord, as the first process of a container.
+
+    Signals are handed on, orphans are reaped, and the exit status is 1 when a program is beyond help: supervisord's own
+    is always 0. A second SIGTERM, SIGINT or SIGQUIT forces. Settings are taken from the environment alone.
+    """
+    from listener import init as first_process
+
+    sys.exit(first_process.main(config))
 
 
 @cli.command()
@@ -260,6 +289,127 @@ def schema(url: str | None, model: str | None, out: str | None, seconds: float, 
     click.echo(schemata.next_step(Path(out)))
 
 
+@cli.command()
+@click.argument("url", metavar="[PREDICT_URL]", required=False)
+@click.option(
+    "--data", metavar="FILE.jsonl", help="Bodies, one a line; default: examples of ./listener.yaml's handlers."
+)
+@click.option("--rate", type=float, metavar="N", help="Requests per second; default: look for the highest rate.")
+@click.option("--slo-p99", default="50ms", show_default=True, metavar="TIME", help="What the p99 has to stay below.")
+@click.option("--duration", default="30s", show_default=True, metavar="TIME", help="Of the whole run.")
+@click.option("--header", "headers", multiple=True, metavar="NAME:VALUE", help="Of requests; may be repeated.")
+@click.option(
+    "--token",
+    type=click.Choice(["auto", "none"]),
+    default="auto",
+    show_default=True,
+    help="auto: Application Default Credentials go to Google's own addresses.",
+)
+@click.option("--metrics", default="", metavar="URL", help="Of the target; default: its port 8003, if that answers.")
+@click.option("--connections", type=click.IntRange(1), default=2000, show_default=True, help="At the most.")
+@click.option("--timeout", "patience", default="10s", show_default=True, metavar="TIME", help="Of a request.")
+@click.option("--html", default="load-report.html", show_default=True, metavar="FILE", help="The report.")
+@click.option("--json", "json_file", metavar="FILE", help="Write every figure there, for --compare as well.")
+@click.option("--csv", "csv_file", metavar="FILE", help="Write a line for each step there.")
+@click.option(
+    "--compare", multiple=True, metavar="FILE.json", help="An earlier run beside this one; two, without a URL."
+)
+@click.option("--fail-on-slo", is_flag=True, help="Exit status 1 if no rate, or not the one given, keeps the SLO.")
+def load(token: str, patience: str, json_file: str | None, csv_file: str | None, **given: Any) -> None:
+    """Find the highest rate that keeps the SLO.
+
+    Requests come as they do from many callers, whether others have been answered or not, and their time counts from
+    when they were due. Writes a report: docs/capacity.md says what follows from it.
+    """
+    from listener.tools.load import command
+
+    wanted = command.Options(token=token == "auto", timeout=patience, json=json_file, csv=csv_file, **given)
+    try:
+        status = command.run(wanted, sys.stderr)
+    except ConfigError as error:
+        fail(error, 2)
+    sys.exit(status)
+
+
+#: Of both targets of `listener deploy`; without defaults where one option says another.
+_DEPLOYED = (
+    click.option("--project", default="", metavar="ID", help="The project's id."),
+    click.option("--region", default="", metavar="NAME", help="Where it runs, such as us-central1."),
+    click.option("--image", default="", metavar="URI", help="The image in Artifact Registry."),
+    click.option(
+        "--artifact-uri", default="", metavar="gs://BUCKET/PREFIX", help="Models or a service beside the image."
+    ),
+    click.option("--name", default="", metavar="NAME", help="Of the model; default: listener.yaml's default route."),
+    click.option("--machine-type", default="", metavar="TYPE", help="Default: a small one with the accelerator."),
+    click.option(
+        "--accelerator", default="", metavar="TYPE[:N]", help="Such as L4, T4:2 or none; default: the machine's."
+    ),
+    click.option("--min-replicas", type=int, default=1, show_default=True, help="Replicas that are always there."),
+    click.option("--max-replicas", type=int, help="Replicas at most; default: --min-replicas."),
+    click.option(
+        "--target", type=int, default=60, show_default=True, help="Percent of the GPU's time that adds replicas."
+    ),
+    click.option("--service-account", default="", metavar="EMAIL", help="That the container runs as."),
+    click.option("--env", multiple=True, metavar="NAME=VALUE", help="A variable of the container; may be repeated."),
+    click.option("--dry-run", "is_dry", is_flag=True, help="Print requests and gcloud commands, and send nothing."),
+)
+
+
+def _deployed(command: F) -> F:
+    for option in reversed(_DEPLOYED):
+        command = option(command)
+    return options("service")(command)
+
+
+@cli.group()
+def deploy() -> None:
+    """Put a service on Google's platform.
+
+    The image has to be in Artifact Registry already; docs/deploy.md begins before that. What is asked for is held
+    against the platform's own rules first.
+    """
+
+
+@deploy.command("vertex")
+@_deployed
+@click.option("--shared-memory", type=int, default=1024, show_default=True, metavar="MB", help="Size of /dev/shm.")
+@click.option(
+    "--deployment-timeout",
+    type=int,
+    default=1800,
+    show_default=True,
+    metavar="S",
+    help="Seconds until a replica is ready.",
+)
+@click.option("--timeout", type=int, metavar="S", help="Seconds for a request, here and in the listener.")
+@click.option("--spot", is_flag=True, help="On machines that are cheaper and may be taken away.")
+@click.option("--api-endpoint", "address", default="", metavar="URL", help="Another address of the API.")
+def deploy_vertex(service: str | None, is_dry: bool, address: str, **given: Any) -> None:
+    """Upload the model, create a dedicated endpoint and deploy it there.
+
+    It costs money from then on. What is there already, from a run that did not end, is taken up.
+    """
+    from listener.tools.deploy import command
+    from listener.tools.deploy.wanted import Options
+
+    served = choice.local(settings_table.read(service=service))
+    sys.exit(command.to_vertex(Options(**given), served, is_dry=is_dry, address=address))
+
+
+@deploy.command("legacy")
+@_deployed
+@click.option("--version", default="v1", show_default=True, metavar="NAME", help="Of the model.")
+def deploy_legacy(service: str | None, is_dry: bool, **given: Any) -> None:
+    """Print what AI Platform Prediction would be asked for.
+
+    That product is gone, and its contract is kept here as a form of its own; so only --dry-run does something.
+    """
+    from listener.tools.deploy import command
+    from listener.tools.deploy.wanted import Options
+
+    sys.exit(command.to_legacy(Options(**given), choice.local(settings_table.read(service=service)), is_dry=is_dry))
+
+
 @cli.command("settings")
 def show_settings() -> None:
     """List every setting: its variable, its value here, what it does."""
@@ -274,6 +424,13 @@ def _configure(given: dict[str, Any]) -> Settings:
     observe.set_up(configured.log_level, configured.triton_log_level, configured.log_format)
     observe.warn_all("listener.settings", settings_table.misspelt())
     return configured
+
+
+def _ports_apart(configured: Settings) -> None:
+    """Told before either of the two programs finds the port taken by the other one."""
+    mistakes = settings_table.clashes(configured)
+    if mistakes:
+        raise ConfigError(*mistakes)
 
 
 def _repository(configured: Settings) -> Path | None:
@@ -306,20 +463,16 @@ def _announce(configured: Settings) -> None:
     click.echo("\nCtrl-C stops everything.\n")
 
 
-def fail(error: ConfigError) -> NoReturn:
-    """Says what is wrong, a sentence a line, and ends with status 1."""
+def fail(error: ConfigError, status: int = 1) -> NoReturn:
+    """Says what is wrong, a sentence a line, and ends."""
     for mistake in error.mistakes:
         click.echo(f"listener: {mistake}", err=True)
-    sys.exit(1)
+    sys.exit(status)
 
 
 def main() -> None:
-    """Entry point of `listener` and `python -m listener`."""
+    """The command line; `__main__.py` begins it."""
     try:
         cli()
     except ConfigError as error:
         fail(error)
-
-
-if __name__ == "__main__":
-    main()

@@ -131,11 +131,15 @@ async def _bodies(call: Call, spec: ModelSpec) -> list[bytes]:
 
 async def _responses(relay: Relay, context: Context, spec: ModelSpec, body: bytes) -> list[Json]:
     events, found = Events(), list[Json]()
-    async with relay.stream(generate_path(spec.name, context.version), body) as stream:
-        if stream.status != 200:
-            raise refusal(spec.name, stream.status, await stream.whole())
-        async for piece in stream.pieces:
-            found += [_outputs(event, spec) for event in events.feed(piece)]
+    try:
+        async with relay.stream(generate_path(spec.name, context.version), body) as stream:
+            if stream.status != 200:
+                raise refusal(spec.name, stream.status, await stream.whole())
+            async for piece in stream.pieces:
+                found += [_outputs(event, spec) for event in events.feed(piece)]
+    except (BadRequest, TritonFailed) as error:
+        error.of_rows = spec.independent
+        raise
     return found
 
 

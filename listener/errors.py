@@ -20,11 +20,14 @@ class ListenerError(Exception):
         status: the HTTP status.
         code: a stable word for logs and metrics.
         retry_after: seconds for the `Retry-After` header, or None for no header.
+        of_rows: Triton did not answer a call, which one of its rows alone may be to blame for; they have nothing to do
+            with one another, so each can be tried by itself.
     """
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal"
     retry_after: ClassVar[int | None] = None
+    of_rows: bool = False
 
     def __init__(self, message: str) -> None:
         super().__init__(one_line(message))
@@ -33,12 +36,30 @@ class ListenerError(Exception):
     def message(self) -> str:
         return str(self.args[0])
 
+    @property
+    def discreet(self) -> str:
+        """What may stand in a log: the message, unless that may quote what the caller sent."""
+        return self.message
+
+    def for_log(self, openly: bool = False) -> str:
+        """What does stand there, with the notes, which are for the log alone.
+
+        Args:
+            openly: the message whatever it quotes.
+        """
+        return "; ".join([self.message if openly else self.discreet, *getattr(self, "__notes__", [])])
+
 
 class BadRequest(ListenerError):
     """The caller's fault: the body, a parameter, an unknown model."""
 
     status = 400
     code = "bad_request"
+
+    @property
+    def discreet(self) -> str:
+        """No more than that it is so, as the message may quote the body."""
+        return "the request is at fault"
 
 
 class InstanceError(BadRequest):
@@ -55,6 +76,11 @@ class InstanceError(BadRequest):
         super().__init__(message if index is None else f"instances[{index}]: {message}")
         self.reason = one_line(message)
         self.index = index
+
+    @property
+    def discreet(self) -> str:
+        """Which instance it is."""
+        return "an instance is at fault" if self.index is None else f"instances[{self.index}] is at fault"
 
     def at(self, index: int) -> InstanceError:
         """The same complaint with its place."""
@@ -74,6 +100,11 @@ class InstancesFailed(BadRequest):
     def __init__(self, message: str, errors: Sequence[InstanceError] = ()) -> None:
         super().__init__(message)
         self.errors = errors
+
+    @property
+    def discreet(self) -> str:
+        """How many they are."""
+        return f"{len(self.errors) or 'some'} instances are at fault"
 
 
 class Forbidden(ListenerError):
@@ -102,6 +133,13 @@ class WrongMethod(ListenerError):
 
     status = 405
     code = "wrong_method"
+
+
+class SlowBody(ListenerError):
+    """The request's body comes too slowly for what it holds meanwhile."""
+
+    status = 408
+    code = "slow_body"
 
 
 class BodyTooLarge(ListenerError):
@@ -188,5 +226,7 @@ def one_line(text: str) -> str:
     What does not print becomes '?': undecodable bytes, which come as lone surrogates in a request's path or a file's
     name, and control characters, with which a caller could forge lines or colours of a log.
     """
+    if len(text) <= 500 and text.isprintable() and "  " not in text:  # nearly all are, and refusals shall be cheap
+        return text.strip()
     flat = " ".join("".join(c if c.isprintable() or c.isspace() else "?" for c in text).split())
     return flat if len(flat) <= 500 else flat[:497] + "..."

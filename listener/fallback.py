@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from listener.errors import BadRequest, InternalError
-from listener.middleware import refused, translated
+from listener.middleware import guard, refused, translated
 
 
 class Fallback(web.RequestHandler):
-    """Reads and answers like its base, but for the errors that no endpoint sees: heads that are not HTTP."""
+    """Reads and answers like its base, but for the errors that no endpoint sees: heads that are not HTTP.
 
-    __slots__ = ()
+    Args:
+        gone: called when the connection is lost.
+    """
+
+    __slots__ = ("_gone",)
+
+    def __init__(self, gone: Callable[[], object], manager: web.Server, **options: Any) -> None:
+        super().__init__(manager, **options)
+        self._gone = gone
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """As its base, and tells."""
+        self._gone()
+        super().connection_lost(exc)
 
     def handle_error(
         self,
@@ -41,7 +55,17 @@ class Fallback(web.RequestHandler):
         """A refusal from outside the middlewares, such as one of the header Expect, gets our form first."""
         if isinstance(resp, web.HTTPException):
             resp = translated(request, resp)
+        if not resp.prepared:
+            await guard(request, resp)  # for those of no application
         return await super().finish_response(request, resp, start_time)
+
+
+class _NoHttp(BadRequest):
+    """Whose sentence is the parser's own, and quotes nothing."""
+
+    @property
+    def discreet(self) -> str:
+        return self.message
 
 
 def _cause(status: int, exc: BaseException | None, message: str | None) -> Exception:
@@ -49,4 +73,4 @@ def _cause(status: int, exc: BaseException | None, message: str | None) -> Excep
         return exc if isinstance(exc, Exception) else InternalError()
     reason = message or (exc.message if isinstance(exc, HttpProcessingError) else "")
     first, _, _ = reason.strip().partition("\n")  # the rest quotes what came
-    return BadRequest(f"the request is not HTTP/1.1: {first.rstrip(':')}".removesuffix(": "))
+    return _NoHttp(f"the request is not HTTP/1.1: {first.rstrip(':')}".removesuffix(": "))

@@ -15,14 +15,17 @@ import logging
 import time
 from collections.abc import Callable
 from email.utils import formatdate
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, cast
 
+from listener import pace
 from listener.call import Body
 from listener.contract import instances
 from listener.contract.answer import Answer
 from listener.contract.media import JSON
-from listener.endpoints.predict import Predict
+from listener.endpoints.predict import NONE, Predict
+from listener.errors import Overloaded, SlowBody
 from listener.gate import Phase
 from listener.heads import LONGEST, Head, Heads
 from listener.intake import Intake, switch
@@ -34,9 +37,12 @@ if TYPE_CHECKING:  # it needs numpy, which is loaded behind the open port
 log = logging.getLogger("listener.http")
 
 _IDLE = 75.0  # seconds; as aiohttp's
-_SWEEP = 15.0
+_SWEEP = 5.0
 _LINGER = 5.0  # seconds in which the rest of a refused body is read and thrown away
+_LAST_REQUESTS = 0.1  # seconds of a stop in which connections are still answered, with 503
 _PATIENCE = 1.0  # seconds that a stop waits for clients to take their answers; as in app.py
+_REFUSALS = 5000.0  # a second, of one worker's time a sixth; with more, refused connections are read from later
+_BURST, _HELD = 0.02, 0.1  # seconds' worth of them that may come at once; that a connection is held at most
 _READ_AHEAD = 65536  # bytes of later requests; with more of them, no more is read while one is answered
 
 
@@ -47,8 +53,10 @@ class FastPath:
         predict: answers.
         route: path of predictions.
         max_body: bytes; longer ones are aiohttp's to refuse.
-        fallback: makes aiohttp's protocol for a connection that is handed over.
+        fallback: makes aiohttp's protocol for a connection that is handed over; calls its argument when that is lost.
         lease: gives room in memory shared with Triton for a raw body of so many bytes, or None.
+        most: connections at a time. For one more, an idle one is closed; where none is idle, it is broken off.
+        knows_clients: whether it matters which address a connection comes from.
     """
 
     def __init__(
@@ -56,19 +64,35 @@ class FastPath:
         predict: Predict,
         route: str,
         max_body: int,
-        fallback: Callable[[], asyncio.Protocol],
+        fallback: Callable[[Callable[[], object]], asyncio.Protocol],
         lease: Callable[[int], Lease | None],
+        most: int,
+        knows_clients: bool = False,
     ) -> None:
-        self.predict, self.route, self.fallback, self.lease = predict, route, fallback, lease
+        self.predict, self.route, self.lease, self.knows_clients = predict, route, lease, knows_clients
         self.heads = Heads(route, max_body)
         self.connections: set[Connection] = set()
+        self._fallback, self._most, self._broken_off = fallback, most, 0
+        # those of aiohttp: bytes that their clients have not taken, and since when it has been so many
+        self._handed_over: dict[asyncio.Transport, tuple[int, float]] = {}
         self._sweeper: asyncio.TimerHandle | None = None
         self._second, self._date = 0, b""
+        self._refused_until = 0.0  # refusals up to now take the time of so many a second
 
     def __call__(self) -> Connection:
         if self._sweeper is None:
             self._sweeper = asyncio.get_running_loop().call_later(_SWEEP, self._sweep)
         return Connection(self)
+
+    def hold(self) -> float:
+        """Counts a refusal of an overload; for how many seconds no more is to be read from whoever got it.
+
+        Clients who come back at once, whatever `Retry-After` says, would keep the loop busy with refusals; the calls to
+        Triton, which take turns in the same loop, would wait for them.
+        """
+        now = asyncio.get_running_loop().time()
+        self._refused_until = min(max(self._refused_until, now - _BURST) + 1 / _REFUSALS, now + _HELD)
+        return max(0.0, self._refused_until - now)
 
     def date(self) -> bytes:
         """The Date header's value (RFC 9110, section 6.6.1), made once a second."""
@@ -77,20 +101,61 @@ class FastPath:
             self._second, self._date = second, formatdate(second, usegmt=True).encode()
         return self._date
 
+    @property
+    def open_connections(self) -> int:
+        """Those of ours and of aiohttp."""
+        return len(self.connections) + len(self._handed_over)
+
+    def has_room(self) -> bool:
+        """Whether one more connection may stay, in the place of an idle one if need be."""
+        if self.open_connections < self._most:
+            return True
+        idle = next((connection for connection in self.connections if connection.is_idle), None)
+        if idle is None:
+            self._broken_off += 1
+            return False
+        idle.close()
+        return True
+
+    def hand_over(self, transport: asyncio.Transport, data: bytes) -> None:
+        """Makes a connection aiohttp's, which gets what has come."""
+        self._handed_over[transport] = (0, asyncio.get_running_loop().time())
+        successor = self._fallback(partial(self._handed_over.pop, transport, None))
+        transport.set_protocol(successor)
+        successor.connection_made(transport)
+        successor.data_received(data)
+
     def _sweep(self) -> None:
-        """Closes connections that have been idle for long."""
+        """Closes connections that have been idle for long, and breaks off those whose clients take nothing."""
         loop = asyncio.get_running_loop()
         for connection in list(self.connections):
             connection.sweep(loop.time() - _IDLE)
-        self._sweeper = loop.call_later(_SWEEP, self._sweep) if self.connections else None
+        for transport in list(self._handed_over):
+            self._sweep_handed_over(transport, loop.time())
+        if self._broken_off:
+            log.warning("connections broken off, as %d are open already: %d", self._most, self._broken_off)
+            self._broken_off = 0
+        self._sweeper = loop.call_later(_SWEEP, self._sweep) if self.connections or self._handed_over else None
+
+    def _sweep_handed_over(self, transport: asyncio.Transport, now: float) -> None:
+        before, since = self._handed_over[transport]
+        unsent = transport.get_write_buffer_size()
+        if not unsent or unsent != before:  # nothing to take, or somebody is reading, however slowly
+            self._handed_over[transport] = (unsent, now)
+        elif now - since > _IDLE:
+            transport.abort()
 
     async def close(self) -> None:
-        """Closes every connection; to be called after the drain. Clients get a moment to take their answers."""
+        """Closes every connection; to be called after the drain, and when nobody connects any more.
+
+        What comes on them in the first moment is told that it is too late, as its client cannot know of the stop yet;
+        and clients get a moment to take their answers.
+        """
         loop = asyncio.get_running_loop()
-        end = loop.time() + _PATIENCE
-        while self.connections and loop.time() < end:
+        begin = loop.time()
+        while self.connections and loop.time() < begin + _PATIENCE:
             for connection in list(self.connections):
-                connection.close()
+                connection.finish(idle=loop.time() > begin + _LAST_REQUESTS)
             await asyncio.sleep(0.01)
         for connection in list(self.connections):
             connection.abort()
@@ -110,16 +175,29 @@ class Connection(asyncio.Protocol):
         self._unsent = 0  # bytes, at the last sweep
         self._chunks: list[bytes] = []  # of the body
         self._missing = 0  # bytes of it
+        self._length, self._begun = 0, 0.0  # of a body that did not come at once: bytes, and when it began
+        self._client = ""  # its address
         self._lease: Lease | None = None  # where it goes in place of the chunks
         self._unwanted = False  # it has been refused, the rest is thrown away
         self._whole: asyncio.Future[None] | None = None
         self._rest = b""  # what came after, or a head's beginning
+        self._unread = False  # more of the body came than is kept for a request that has not asked for it
         self._paused = False  # reading is
         self._writable: asyncio.Future[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
-        self._path.connections.add(self)
+        if self._path.has_room():
+            self._path.connections.add(self)
+            if self._path.knows_clients:
+                self._client = self._transport.get_extra_info("peername", ("",))[0]
+        else:
+            self._transport.abort()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is inside, and no answer on its way out."""
+        return self._idle_since is not None and self._writable is None and not self._transport.is_closing()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._path.connections.discard(self)
@@ -129,6 +207,9 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._missing:
             self._body(data)
+            if self._missing and self._whole is None and self._lease is None:
+                self._unread = True  # it waits for a permit
+                self._flow()
         elif self._task:
             self._rest += data
         else:
@@ -153,9 +234,22 @@ class Connection(asyncio.Protocol):
             self.abort()
         elif self._idle_since is not None and self._idle_since < oldest:
             self.close()
+        if self._missing and self._whole and not self._whole.done() and not self._unwanted:
+            received = self._length - self._missing
+            if pace.due(self._begun, received) < self._loop.time():
+                self._whole.set_exception(SlowBody(pace.sentence(received)))
 
     def close(self) -> None:
         self._transport.close()
+
+    def finish(self, idle: bool) -> None:
+        """Closes it unless a request waits for its answer, or could still come.
+
+        Args:
+            idle: none can.
+        """
+        if self._unwanted or (idle and self._idle_since is not None):
+            self.close()
 
     def abort(self) -> None:
         self._transport.abort()
@@ -178,8 +272,10 @@ class Connection(asyncio.Protocol):
         self._lease = self._path.lease(head.length) if head.raw else None
         if len(data) > end:
             self._body(data[end:])
-        if self._lease and self._missing:
-            switch(self._transport, Intake(self))
+        if self._missing:
+            self._length, self._begun = head.length, self._loop.time()
+            if self._lease:
+                switch(self._transport, Intake(self))
         self._idle_since = None
         self._task = self._loop.create_task(self._serve(head))
 
@@ -210,6 +306,7 @@ class Connection(asyncio.Protocol):
             switch(self._transport, self)
 
     async def _read(self) -> Body:
+        self._go_on_reading()
         if self._missing:
             self._whole = self._loop.create_future()
             await self._whole
@@ -242,9 +339,11 @@ class Connection(asyncio.Protocol):
         """Gives whether it is the connection's last one."""
         path = self._path
         identifier = request_id(head.headers.get("x-request-id", ""))
-        status, more = b"200 OK", _AS_JSON
+        status, more, held = b"200 OK", _AS_JSON, 0.0
         try:
-            answer = await path.predict(head.headers, head.wanted, identifier, self._read)
+            answer = await path.predict(
+                head.headers, head.wanted, identifier, self._read, NONE, head.length, self._client, path.route
+            )
             body = answer.body
             if answer.headers or answer.status != 200 or answer.media_type != JSON:
                 status, more = _status(answer.status), _lines(answer)
@@ -253,11 +352,13 @@ class Connection(asyncio.Protocol):
             body, status = instances.encode_error(told), _status(told.status)
             if told.retry_after is not None:
                 more = b"Content-Type: application/json\r\nRetry-After: %d\r\n" % told.retry_after
+            if type(told) is Overloaded:
+                held = path.hold()
         if self._transport.is_closing():  # the client left, and a handler did not heed the cancellation
             return True
         last = path.predict.gate.phase is not Phase.READY  # a drain lets clients go
         self._write(
-            b"HTTP/1.1 %b\r\n%bContent-Length: %d\r\n%b: %b\r\nDate: %b\r\n%b\r\n"
+            b"HTTP/1.1 %b\r\n%bContent-Length: %d\r\n%b: %b\r\nDate: %b\r\nX-Content-Type-Options: nosniff\r\n%b\r\n"
             % (status, more, len(body), _ID, identifier.encode(), path.date(), _CLOSE if last else b""),
             body,
         )
@@ -266,6 +367,8 @@ class Connection(asyncio.Protocol):
         if self._writable:
             self._idle_since = self._loop.time()
             await self._writable
+        if held:
+            await asyncio.sleep(held)
         return last
 
     async def _rest_of_body(self) -> bool:
@@ -290,14 +393,21 @@ class Connection(asyncio.Protocol):
         self._idle_since = self._loop.time()
         if last:
             self._transport.close()
-        elif self._rest:
+            return
+        self._go_on_reading()  # its body may have been refused unread
+        if self._rest:
             rest, self._rest = self._rest, b""
             self._begin(rest)
             self._flow()
 
+    def _go_on_reading(self) -> None:
+        if self._unread:
+            self._unread = False
+            self._flow()
+
     def _flow(self) -> None:
-        """Nothing more is read while much of what a client sent ahead still lies here."""
-        full = len(self._rest) > _READ_AHEAD
+        """Nothing more is read while much of what a client sent ahead, or of a body that waits, still lies here."""
+        full = self._unread or len(self._rest) > _READ_AHEAD
         if full == self._paused:
             return
         self._paused = full
@@ -311,10 +421,7 @@ class Connection(asyncio.Protocol):
         self._rest = b""
         self._flow()  # aiohttp would not know that reading is paused
         self._path.connections.discard(self)
-        successor = self._path.fallback()
-        self._transport.set_protocol(successor)
-        successor.connection_made(self._transport)
-        successor.data_received(data)
+        self._path.hand_over(self._transport, data)
 
 
 def _status(status: int) -> bytes:

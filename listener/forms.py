@@ -6,7 +6,9 @@ import re
 import shlex
 import urllib.parse
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, TypeVar
+
+N = TypeVar("N", int, float)
 
 MIB = 1024 * 1024
 #: Bucket names: https://cloud.google.com/storage/docs/buckets#naming
@@ -18,46 +20,56 @@ _REFERENCE = re.compile(r"\$\([A-Za-z_]\w*\)")
 AUTO: Literal["auto"] = "auto"
 
 
-def integer(low: int, high: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
+def _between(convert: Callable[[str], N], wrong: str, low: N, high: N, unit: str = "") -> Callable[[str], N]:
+    """What `convert` makes of a text, within bounds; `wrong` is said of what it makes nothing of."""
+
+    def parse(text: str) -> N:
         try:
-            value = int(text)
+            value = convert(text)
         except ValueError:
-            raise ValueError("is not a whole number") from None
+            raise ValueError(wrong) from None
         if not low <= value <= high:
-            raise ValueError(f"is not between {low} and {high}")
+            raise ValueError(f"is not between {low} and {high}{unit}")
         return value
 
     return parse
 
 
-def count(text: str) -> int | Literal["auto"]:
-    if text.lower() == AUTO:
-        return AUTO
-    try:
-        int(text)
-    except ValueError:
-        raise ValueError("is neither 'auto' nor a whole number") from None
-    return integer(1, 256)(text)
+def integer(low: int, high: int, wrong: str = "is not a whole number") -> Callable[[str], int]:
+    return _between(int, wrong, low, high)
+
+
+def number(low: float, high: float) -> Callable[[str], float]:
+    return _between(float, "is not a number", low, high)
 
 
 def seconds(low: float, high: float) -> Callable[[str], float]:
-    def parse(text: str) -> float:
-        try:
-            value = float(text.removesuffix("s"))
-        except ValueError:
-            raise ValueError("is not a number of seconds") from None
-        if not low <= value <= high:
-            raise ValueError(f"is not between {low:g} and {high:g} seconds")
-        return value
+    return _between(lambda text: float(text.removesuffix("s")), "is not a number of seconds", low, high, " seconds")
 
-    return parse
+
+def number_or_auto(low: int, high: int, wrong: str = "is not a whole number") -> Callable[[str], int | Literal["auto"]]:
+    whole = integer(low, high, wrong)
+    return lambda text: AUTO if text.lower() == AUTO else whole(text)
+
+
+count = number_or_auto(1, 256, "is neither 'auto' nor a whole number")
+
+
+def share(text: str) -> float:
+    """More than nothing, and up to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError("is not a number such as 0.75") from None
+    if not 0 < value <= 1:
+        raise ValueError("is not above 0 and at most 1")
+    return value
 
 
 def size(low: int, high: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
         number, unit = text.strip(), 1
-        for suffix, factor in (("KiB", 1024), ("MiB", MIB), ("K", 1024), ("M", MIB)):
+        for suffix, factor in (("KiB", 1024), ("MiB", MIB), ("GiB", 1024 * MIB), ("K", 1024), ("M", MIB)):
             if number.endswith(suffix):
                 number, unit = number.removesuffix(suffix).strip(), factor
                 break
@@ -108,6 +120,11 @@ def http_url(text: str) -> str:
     if not complete:
         raise ValueError("is not an http URL with host and port, such as http://127.0.0.1:8000")
     return f"http://{parts.netloc}"
+
+
+def is_here(url: str) -> bool:
+    """Whether a URL is one of this machine."""
+    return urllib.parse.urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
 
 
 def arguments(text: str) -> tuple[str, ...]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 
@@ -81,7 +80,7 @@ class Kept:
 
     async def _live(self, backoff: Backoff) -> float:
         """One start and its end; returns the seconds until the next start."""
-        started, ready = time.monotonic(), asyncio.Event()
+        ready = asyncio.Event()
 
         def is_ready() -> None:
             ready.set()
@@ -105,7 +104,7 @@ class Kept:
             return 0.0
         if status == EX_CONFIG and self.name != "triton":
             raise GaveUp(f"{self.name} cannot start as it is set up; its own message says why")
-        delay = backoff.after_exit(started, time.monotonic(), ready.is_set())
+        delay = backoff.after_exit(ready.is_set())
         if delay is None:
             raise GaveUp(
                 f"{self.name} ended with status {status} at each of its last {backoff.limit} starts, never ready; "

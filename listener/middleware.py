@@ -9,12 +9,14 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 
-from aiohttp import web
+from aiohttp import HttpVersion10, HttpVersion11, web
 
+from listener.call import REQUEST
 from listener.contract import instances
 from listener.contract.compression import DAMAGED
 from listener.contract.media import JSON
-from listener.errors import BadRequest, BodyTooLarge, InternalError, ListenerError, UnknownPath, WrongMethod
+from listener.errors import BadRequest, BodyTooLarge, InternalError, ListenerError, Overloaded, UnknownPath, WrongMethod
+from listener.observe import Sums
 
 log = logging.getLogger("listener.http")
 
@@ -37,6 +39,7 @@ def request_id(given: str) -> str:
 @web.middleware
 async def identify(request: web.Request, handler: _Handler) -> web.StreamResponse:
     """Takes the caller's request id if it is harmless, else makes one; the answer carries it."""
+    REQUEST.set(None)  # the task of a connection has that of the request before
     request[REQUEST_ID] = request_id(request.headers.get(REQUEST_ID_HEADER, ""))
     response = await handler(request)
     if not response.prepared:  # a stream has it already
@@ -49,6 +52,11 @@ async def errors_to_bodies(request: web.Request, handler: _Handler) -> web.Strea
     """Every failure, whatever its kind, as `{"error": "<one sentence>"}` with its status."""
     try:
         refuse_too_large(request)
+        if request.version < HttpVersion10:  # what the parser makes of a line that names none
+            return _unreadable(request, "the request is not HTTP/1.1: its first line has no version")
+        if request.version < HttpVersion11 and "Transfer-Encoding" in request.headers:
+            # such a framing is faulty: https://www.rfc-editor.org/rfc/rfc9112#section-6.1
+            return _unreadable(request, "HTTP/1.0 has no Transfer-Encoding; send a Content-Length")
         if (coding := request.headers.get("Content-Encoding", "").strip().lower()) not in _CODINGS:
             return _unreadable(request, f"Content-Encoding {coding!r} is not handled; send gzip, deflate or neither")
         return await handler(request)
@@ -58,6 +66,16 @@ async def errors_to_bodies(request: web.Request, handler: _Handler) -> web.Strea
         return _unreadable(request, DAMAGED)
     except Exception as error:
         return refused(request, error)
+
+
+async def guard(request: web.BaseRequest, response: web.StreamResponse) -> None:
+    """Headers of every answer (an `on_response_prepare`): no browser guesses what it is, nobody learns versions.
+
+    `nosniff`: https://fetch.spec.whatwg.org/#x-content-type-options-header. aiohttp would say in `Server` that it is
+    aiohttp, and which Python runs it.
+    """
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Server"] = "listener"
 
 
 def refuse_too_large(request: web.BaseRequest) -> None:
@@ -72,7 +90,7 @@ def refuse_too_large(request: web.BaseRequest) -> None:
 
 
 def _unreadable(request: web.BaseRequest, sentence: str) -> web.StreamResponse:
-    """The last answer on a connection: aiohttp does not go on after a body that it cannot decode."""
+    """The last answer on a connection: what comes after a body that cannot be read is not a request."""
     response = refused(request, BadRequest(sentence))
     response.force_close()
     return response
@@ -111,15 +129,28 @@ def refused(
 
 
 def refusal(error: Exception, request_id: str, path: str) -> ListenerError:
-    """What the caller is told of a failure, which gets its log line here."""
-    fields: dict[str, object] = {"request_id": request_id, "path": path}
+    """What the caller is told of a failure, which gets its log line here.
+
+    That line has nothing of the request's body, headers and query unless the log's level is debug. Below it, the
+    refusals of an overload are told in numbers: a line for each would cost as much as all else of a refusal.
+    """
+    if type(error) is Overloaded and not log.isEnabledFor(logging.DEBUG) and not _overload.is_first(error.message):
+        return error
+    fields: dict[str, object] = {"request_id": request_id, "path": path.partition("?")[0]}  # keys stand in queries
     if not isinstance(error, ListenerError):
         told = InternalError()
         fields |= {"status": told.status, "code": told.code}
         log.error("unexpected failure", exc_info=error, extra={"fields": fields})
         return told
     level = logging.ERROR if error.status in (500, 502) else logging.INFO
-    notes = getattr(error, "__notes__", [])
     fields |= {"status": error.status, "code": error.code}
-    log.log(level, "%s", "; ".join([error.message, *notes]), extra={"fields": fields})
+    log.log(level, "%s", error.for_log(log.isEnabledFor(logging.DEBUG)), extra={"fields": fields})
     return error
+
+
+def _more_of(sentence: str, count: int) -> None:
+    fields = {"status": Overloaded.status, "code": Overloaded.code, "refused": count}
+    log.info("%s: %d more refused within a second", sentence, count, extra={"fields": fields})
+
+
+_overload = Sums(_more_of)

@@ -5,17 +5,21 @@ Everything goes to stdout because the platform files stderr as errors (docs/refe
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
 import sys
 import time
-from typing import TextIO
+from collections.abc import Callable
+from typing import Any, TextIO
 
 import orjson
 
 from listener import settings
+from listener.call import REQUEST
 from listener.errors import one_line
+from listener.tracing import log_fields, trace_of
 
 #: Cloud Logging's severities by Python's level names:
 #: https://cloud.google.com/logging/docs/reference/v2/rest/v2/LogEntry
@@ -30,18 +34,32 @@ _TRITON_LEVEL = {"I": logging.INFO, "W": logging.WARNING, "E": logging.ERROR, "F
 class JsonFormatter(logging.Formatter):
     """One JSON object per line, as Cloud Logging reads it: `severity`, `message`, `time`, then what `extra=` gave.
 
-    That is `fields`, and `figures`: what the message says already, for machines alone.
+    That is `fields`, and `figures`: what the message says already, for machines alone. A line of a request has its id,
+    and its trace if its headers name one; `httpRequest` where it says what became of it.
+
+    Args:
+        project: of Google Cloud, for the traces' names; "" = not known.
     """
 
+    def __init__(self, project: str = "") -> None:
+        super().__init__()
+        self._project = project
+
     def format(self, record: logging.LogRecord) -> str:
-        line = {
+        line: dict[str, Any] = {
             "severity": _SEVERITY.get(record.levelname, "DEFAULT"),
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
             "logger": record.name,
             "message": record.getMessage(),
         }
+        if (request := REQUEST.get()) is not None:
+            line["request_id"] = request.request_id
+            if trace := trace_of(request.headers):
+                line |= log_fields(trace, self._project)
         for extra in ("fields", "figures"):
             line.update(getattr(record, extra, None) or {})
+        if "path" in line and "status" in line:
+            line["httpRequest"] = {"requestUrl": line["path"], "status": line["status"]}
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)
         try:
@@ -79,6 +97,11 @@ def _colours(stream: TextIO) -> bool:
     return stream.isatty() and settings.terminal_has_colours()
 
 
+def formatter(form: str, stream: TextIO) -> logging.Formatter:
+    """What makes lines of a log format, json, human or auto, for a stream."""
+    return HumanFormatter(_colours(stream)) if for_people(form, stream) else JsonFormatter(settings.project())
+
+
 class _Stream(logging.StreamHandler[TextIO]):
     """Writes lines until its reader has gone, as in `listener up | head`; after that it is silent."""
 
@@ -97,7 +120,7 @@ def set_up(level: str, triton_level: str, form: str, stream: TextIO | None = Non
     """
     stream = sys.stdout if stream is None else stream
     handler = _Stream(stream)
-    handler.setFormatter(HumanFormatter(_colours(stream)) if for_people(form, stream) else JsonFormatter())
+    handler.setFormatter(formatter(form, stream))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
@@ -135,6 +158,51 @@ class TritonLog:
         text = one_line(line.strip().strip('"'))
         if text and not text.startswith("+--"):
             self._logger.log(self._level, "%s", text, extra={"fields": fields})
+
+
+class Sums:
+    """For lines that may come by the thousand: the first stands by itself, more of its kind become a number a second.
+
+    For one event loop at a time.
+
+    Attributes:
+        KINDS: sentences that are told apart at a time; whatever else comes is one more kind.
+
+    Args:
+        tell: logs how many more of a sentence came within `seconds`.
+        seconds: from one number to the next.
+    """
+
+    KINDS = 16
+
+    def __init__(self, tell: Callable[[str, int], None], seconds: float = 1.0) -> None:
+        self._tell, self._seconds = tell, seconds
+        self._more: dict[str, int] = {}  # by sentence, since the last number
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def is_first(self, sentence: str) -> bool:
+        """Whether the caller shall log it; if not, it is counted and the number is told soon."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:  # the numbers of another one are not told any more
+            self._more, self._loop = {}, loop
+        if len(self._more) >= self.KINDS and sentence not in self._more:
+            sentence = "others"
+        if sentence in self._more:
+            self._more[sentence] += 1
+            return False
+        if not self._more:
+            loop.call_later(self._seconds, self._tell_all, loop)
+        self._more[sentence] = 0
+        return True
+
+    def _tell_all(self, loop: asyncio.AbstractEventLoop) -> None:
+        came, self._more = self._more, {}
+        for sentence, count in came.items():
+            if count:
+                self._tell(sentence, count)
+                self._more[sentence] = 0  # it goes on: the next second has a number and no line beside it
+        if self._more:
+            loop.call_later(self._seconds, self._tell_all, loop)
 
 
 def warn_all(logger: str, sentences: list[str]) -> None:

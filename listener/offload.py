@@ -129,13 +129,13 @@ class Processes:
             for process in self._all:
                 self._start(process)
         process = await self._idle.get()
-        process.unwanted = False
         call = asyncio.wrap_future(_in_thread(partial(process.ask, function, args)))
         call.add_done_callback(lambda done: self._back(process, done))
         try:
             return await asyncio.shield(call)
         except asyncio.CancelledError:
-            process.kill()
+            if not call.done():  # else it has answered, and may be somebody else's already
+                process.kill()
             raise
 
     def close(self) -> None:
@@ -153,6 +153,7 @@ class Processes:
             process.kill()
 
     def _start(self, process: _Process) -> None:
+        process.unwanted = False
         task = asyncio.create_task(self._started(process))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -167,7 +168,7 @@ class Processes:
             done.exception()  # has been looked at, even if its caller has left
         if self._closed:
             process.hang_up()
-        elif process.alive:
+        elif process.alive and not process.unwanted:  # one that was killed may be alive for a moment yet
             self._idle.put_nowait(process)
         else:
             self._start(process)
@@ -177,7 +178,7 @@ class _Process:
     """One of them: started when it has to be, and asked one thing at a time, from threads.
 
     Attributes:
-        unwanted: nobody waits for the answer.
+        unwanted: it was killed, as nobody waits for the answer; until it is started again.
     """
 
     def __init__(self, first: list[Callable[[], Any]]) -> None:

@@ -66,6 +66,7 @@ class Pool:
 
     Attributes:
         processes: those.
+        busy: threads in which a hook runs.
     """
 
     def __init__(self, threads: int, processes: int = 1, name: str = "handler") -> None:
@@ -73,10 +74,20 @@ class Pool:
         self._aside: Pool | None = None  # for mirrors
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._lock = threading.Lock()
-        self._threads = self._given_up = 0
+        self._threads = self._given_up = self.busy = 0
         self._closed = False
         self._numbers = itertools.count()
         self.processes = Processes(processes)
+
+    @property
+    def idle(self) -> int:
+        """Threads in which none does."""
+        return max(0, self._threads + self._given_up - self.busy)
+
+    @property
+    def waiting(self) -> int:
+        """Hooks for which there is no thread yet."""
+        return self._jobs.qsize()
 
     async def run(self, function: Callable[[], T]) -> T:
         """The function's result, or what it raised, computed in a thread that sees this task's context variables.
@@ -158,6 +169,7 @@ class Pool:
                 if job.state is not _State.WAITING:
                     continue
                 job.state = _State.RUNNING
+                self.busy += 1
             result, error = None, None
             try:
                 result = job.call()
@@ -166,6 +178,7 @@ class Pool:
             with self._lock:
                 replaced = job.state is _State.GIVEN_UP
                 job.state = _State.DONE
+                self.busy -= 1
                 if replaced:
                     self._given_up -= 1
             if replaced:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import urllib.parse
 
@@ -24,6 +25,19 @@ def get(url: str, timeout: float) -> tuple[int, str]:
         return 0, str(error) or type(error).__name__
     finally:
         connection.close()
+
+
+async def until_open(host: str, port: int, patience: float) -> bool:
+    """Returns once somebody takes connections there: True; or False when `patience` seconds have passed."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(patience):
+            while True:
+                with contextlib.suppress(OSError):
+                    _, writer = await asyncio.open_connection(host, port)
+                    writer.close()
+                    return True
+                await asyncio.sleep(0.05)
+    return False
 
 
 async def until_ok(url: str) -> None:

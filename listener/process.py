@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,16 +18,26 @@ from pathlib import Path
 
 #: The number of the inherited listening socket, in a worker's environment.
 SOCKET_VARIABLE = "LISTENER_WORKER_SOCKET"
+#: Likewise of the metrics' socket; not set where there is none.
+METRICS_SOCKET_VARIABLE = "LISTENER_WORKER_METRICS_SOCKET"
+#: Likewise of the memory in which all workers count (`metrics/segment.py`).
+SEGMENT_VARIABLE = "LISTENER_WORKER_SEGMENT"
 #: Set for a worker that comes in the place of one that died while another answers: it opens when it is ready.
 LATE_VARIABLE = "LISTENER_WORKER_LATE"
 #: Seconds from its start after which such a worker opens, ready or not.
 OPENS_AFTER = 30.0
 #: From the parent to a worker: everything stops. SIGTERM, from whomever, means this worker alone.
 STOP_ALL = signal.SIGUSR1
+#: In the environment of all that `listener init` starts: a private folder of its own (init.py).
+INIT_FOLDER = "LISTENER_INIT_FOLDER"
+#: A file in it: a program is beyond help.
+INIT_MARK = "failed"
 #: Exit status of a child that is set up wrongly: starting it again would not help (sysexits.h, EX_CONFIG).
 EX_CONFIG = 78
+#: Seconds after which a child that cannot be asked whether it is ready counts as ready.
+STARTED_AFTER = 10.0
 
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
@@ -115,7 +126,7 @@ async def start(
             stdout=theirs,
             stderr=theirs,
             start_new_session=True,
-            preexec_fn=_die_with(os.getpid()),
+            preexec_fn=die_with(os.getpid()),
             pass_fds=tuple(pass_fds),
         )
     except BaseException:
@@ -130,11 +141,12 @@ async def start(
 
 
 def children(pid: int) -> list[int]:
-    """The process ids of a process's direct children; none where there is no /proc."""
+    """The process ids of a process's direct children; none where there is no /proc or the process has ended."""
     found: list[int] = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(OSError):  # the thread ended in the meantime
-            found += map(int, task.read_text().split())
+    with contextlib.suppress(OSError):  # not glob: on Python 3.11 it fails on a folder that vanishes while it looks
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(OSError):  # the thread ended in the meantime
+                found += map(int, (task / "children").read_text().split())
     return found
 
 
@@ -153,7 +165,7 @@ async def first_end(pids: Iterable[int]) -> None:
         await ended.wait()
 
 
-def _die_with(parent: int) -> Callable[[], None] | None:
+def die_with(parent: int) -> Callable[[], None] | None:
     """What the child does between fork and exec. SIGTERM rather than SIGKILL: Triton then unlinks its shared memory."""
     if _LIBC is None:
         return None
@@ -165,6 +177,12 @@ def _die_with(parent: int) -> Callable[[], None] | None:
             os._exit(1)
 
     return ask
+
+
+def adopt_orphans() -> None:
+    """From now on what our descendants leave behind becomes our child, as it does with PID 1."""
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 async def _pump(pipe: int, on_line: Callable[[str], None]) -> None:
@@ -195,28 +213,34 @@ async def _line_or_piece(stream: asyncio.StreamReader) -> bytes:
 class Backoff:
     """How long to wait before a child is started again, and when to give up.
 
-    Delays go 1, 2, 4 ... `longest` s and begin anew once a start became ready. `limit` starts within `window` seconds
-    that never became ready mean that it will not work.
+    Delays go 1, 2, 4 ... `longest` s and begin anew once a start became ready. `limit` starts in a row that never
+    became ready mean that it will not work, however long each of them took.
     """
 
-    def __init__(self, longest: float = 30.0, limit: int = 5, window: float = 60.0) -> None:
+    def __init__(self, longest: float = 30.0, limit: int = 5) -> None:
         self.limit = limit
-        self._longest, self._window = longest, window
-        self._failed: list[float] = []
+        self._longest = longest
+        self._failed = 0
         self._delay = 1.0
 
-    def after_exit(self, started: float, now: float, was_ready: bool) -> float | None:
+    def after_exit(self, was_ready: bool) -> float | None:
         """Seconds to wait before the next start, or None to give up.
 
         Args:
-            started, now: times of the start and of this exit, in seconds of one clock.
-            was_ready: the start had become ready before the exit.
+            was_ready: the start had become ready before this exit.
         """
         if was_ready:
-            self._failed, self._delay = [], 1.0
+            self._failed, self._delay = 0, 1.0
         else:
-            self._failed = [t for t in [*self._failed, started] if t > now - self._window]
-            if len(self._failed) >= self.limit:
+            self._failed += 1
+            if self._failed >= self.limit:
                 return None
         delay, self._delay = self._delay, min(self._delay * 2, self._longest)
         return delay
+
+
+def allow_descriptors(wanted: int) -> None:
+    """So many open files, or as many as the system lets us, for this process and all that it starts."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, limit), hard))

@@ -3,11 +3,17 @@
 Ready means that Triton answers, every route has the models that it needs (`needs.py`), and every handler that a route
 needs has been warmed up since Triton last started. What is not needed is read and warmed up beside that, when it is
 there. The listener's own phase comes on top of that (`gate.py`).
+
+The same poll has calls refused at once where they would wait for their deadline. That takes two looks in a row, as one
+may be missed because the machine is busy, or this process: health says 503 after the first one, which costs nobody an
+answer, and a refusal does. So what is refused is never called ready. A Triton that says itself that it is not ready is
+no reason to refuse anything: it does so while it loads one model, and answers for the others.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -24,10 +30,17 @@ log = logging.getLogger("listener.readiness")
 _PERIOD_READY, _PERIOD_WAITING = 0.4, 0.2
 #: The same after a failure that will hardly go away by itself; each one writes a trace.
 _PERIOD_FAILED = 5.0
+_DOWN = "Triton is not ready"
 
 
 class Server(Protocol):
-    """Triton, as far as this module cares."""
+    """Triton, as far as this module cares.
+
+    Attributes:
+        answers: it did when it was last asked whether it is ready, be it with a no.
+    """
+
+    answers: bool
 
     async def server_ready(self) -> bool: ...
 
@@ -41,11 +54,17 @@ class RoutedModel(Protocol):
 
     async def read_spec(self) -> None: ...
 
+    def refuse(self, sentence: str) -> None: ...
+
 
 class Index(Protocol):
     """Which models Triton has."""
 
     async def refresh(self) -> None: ...
+
+    async def ready_names(self) -> frozenset[str]: ...
+
+    def refuse(self, sentence: str) -> None: ...
 
 
 class WarmUp(NamedTuple):
@@ -94,6 +113,10 @@ class Readiness:
         self._asked = list(
             dict.fromkeys([*((name, "") for name in models), *((at.model, at.version) for at in needed)])
         )
+        self._silent = False  # at the last look, Triton was
+        self._doubted: set[str] = set()  # models that were lacking at the last look
+        self._refused: set[str] = set()  # models
+        self._read: set[str] = set()  # models that were read at some time, and so are called
         self._introduced = False  # since Triton last became ready
         self._lacking: dict[tuple[str, str], str] | None = None  # sentences, by model and version; None = not known
         self._unread: dict[str, str] = {}  # sentences, by model
@@ -137,9 +160,16 @@ class Readiness:
         self.missing = missing
 
     async def _look(self) -> list[str]:
-        if not await self._server.server_ready():
+        ready = await self._server.server_ready()
+        silent, self._silent = self._silent, not self._server.answers
+        if not ready:
             self._forget()
-            return ["Triton is not ready"]
+            if self._server.answers:
+                await self._ask_what_is_there()
+            elif silent:
+                self._index.refuse(_DOWN)
+                self._refused = set(self._models)
+            return [_DOWN]
         await self._ask_models()
         if not self._introduced:
             await self._server.introduce()
@@ -156,6 +186,26 @@ class Readiness:
         await self._warm_up_cold()
         self._note_what_is_not_needed()
         return self._missing(self._lack_or_cold)
+
+    async def _ask_what_is_there(self) -> None:
+        """What of a Triton that is not ready as a whole can be called all the same: one question, as it is busy."""
+        if not self._read:
+            return
+        try:
+            there = await self._index.ready_names()
+        except ListenerError:
+            return
+        self._refuse({name: f"model {name!r} is not ready" for name in sorted(self._read - there)})
+        for name in self._refused & there:
+            with contextlib.suppress(ListenerError):
+                await self._read_spec(name)
+
+    def _refuse(self, lacking: Mapping[str, str]) -> None:
+        """Refuses calls of the models that are lacking, by the sentence, if they were so at the last look."""
+        for name in self._doubted & lacking.keys():
+            self._models[name].refuse(lacking[name])
+            self._refused.add(name)
+        self._doubted = set(lacking)
 
     def _forget(self) -> None:
         """A restarted Triton may serve other versions."""
@@ -178,21 +228,28 @@ class Readiness:
         lacks = await asyncio.gather(*(self._models[name].lacks(version) for name, version in self._asked))
         found = zip(self._asked, lacks, strict=True)
         self._lacking = {(name, version): f"model {name!r} {lack}" for (name, version), lack in found if lack}
-        gone = {name for name, version in self._lacking if not version}
-        self._known -= gone
-        self._warm -= {step for step, warm_up in self._warm_up.items() if warm_up.models & gone}
+        gone = {name: said for (name, version), said in self._lacking.items() if not version}
+        self._refuse(gone)
+        self._known -= gone.keys()
+        self._warm -= {step for step, warm_up in self._warm_up.items() if warm_up.models & gone.keys()}
         self._unread.clear()
 
     async def _read_specs(self) -> None:
         """Reads those models that are there and not known yet."""
         assert self._lacking is not None
-        for name, model in self._models.items():
+        for name in self._models:
             if name not in self._known and (name, "") not in self._lacking:
                 try:
-                    await model.read_spec()
+                    await self._read_spec(name)
                     self._known.add(name)
                 except ListenerError as error:
                     self._unread[name] = error.message
+
+    async def _read_spec(self, name: str) -> None:
+        """Reads a model, after which it is not refused any more."""
+        await self._models[name].read_spec()
+        self._read.add(name)
+        self._refused.discard(name)
 
     async def _warm_up_cold(self) -> None:
         """Warms up what is cold and can be asked: what is needed at once, all else once the service is ready."""

@@ -21,6 +21,14 @@ from listener.forms import MIB
 
 T = TypeVar("T")
 
+#: Kinds of Vertex AI's endpoints, and the seconds that each gives a request unless it is told otherwise
+#: (docs/reference/contract.md, "Limits").
+ENDPOINTS = {"shared": 60.0, "dedicated": 600.0}
+#: Seconds beyond a worker's drain, for closing its server and its handlers.
+_WORKER_CLOSE = 5.0
+#: Seconds beyond Triton's own exit timeout, for its Python stubs.
+_STUBS_END = 3.0
+
 
 def _setting(env: str, default: T, parse: Callable[[str], T], help: str) -> T:
     field: T = dataclasses.field(default=default, metadata={"env": env, "parse": parse, "help": help})
@@ -80,6 +88,13 @@ class Settings:
         forms.http_url,
         "Where `serve` finds Triton's metrics; `up` picks a free port instead.",
     )
+    metrics_host: str = _setting("LISTENER_METRICS_HOST", "127.0.0.1", str, "Address of /metrics.")
+    metrics_port: int = _setting(
+        "LISTENER_METRICS_PORT",
+        0,
+        forms.integer(0, 65535),
+        "Port of /metrics, ours and Triton's in one scrape; 0: none.",
+    )
     triton_bin: str = _setting(
         "LISTENER_TRITON_BIN", "", str, "The tritonserver to start; default: the one on PATH, else the embedded one."
     )
@@ -126,7 +141,31 @@ class Settings:
         "LISTENER_MAX_REQUESTS",
         2048,
         forms.integer(1, 1_000_000),
-        "Requests that a worker works on at a time; one more is answered 429.",
+        "Requests that a worker works on at a time; one more waits (LISTENER_QUEUE) or is answered 429.",
+    )
+    queue: int | Literal["auto"] = _setting(
+        "LISTENER_QUEUE",
+        forms.AUTO,
+        forms.number_or_auto(0, 1_000_000),
+        "Requests that wait until one of those is done; auto: a quarter of their number.",
+    )
+    max_bytes: int = _setting(
+        "LISTENER_MAX_BYTES",
+        512 * MIB,
+        forms.size(1024, 1024 * 1024 * MIB),
+        "Bytes of the bodies of the requests that a worker works on, such as 512MiB; more wait or are answered 429.",
+    )
+    route_share: float = _setting(
+        "LISTENER_ROUTE_SHARE",
+        0.75,
+        forms.share,
+        "Part of LISTENER_MAX_REQUESTS that one route may have where there are several; 1: all.",
+    )
+    client_share: float = _setting(
+        "LISTENER_CLIENT_SHARE",
+        1.0,
+        forms.share,
+        "Part of LISTENER_MAX_REQUESTS that one client's address may have; behind a proxy all come from one.",
     )
     not_coalesced: frozenset[str] = _setting(
         "LISTENER_NOT_COALESCED",
@@ -140,11 +179,17 @@ class Settings:
         forms.seconds(0, 0.01),
         "Calls to Triton shorter than this are waited for awake; 0 saves the CPU and costs latency.",
     )
+    endpoint: str = _setting(
+        "LISTENER_ENDPOINT",
+        "shared",
+        forms.choice(*ENDPOINTS),
+        "Kind of the Vertex AI endpoint in front, which decides how long a request may take: shared or dedicated.",
+    )
     timeout: float = _setting(
         "LISTENER_TIMEOUT",
         60.0,
         forms.seconds(0.001, 3600),
-        "Time for one request; the platform's shared endpoint gives 60.",
+        "Time for one request; 600 with LISTENER_ENDPOINT=dedicated.",
     )
     drain_timeout: float = _setting(
         "LISTENER_DRAIN_TIMEOUT",
@@ -157,6 +202,30 @@ class Settings:
         False,
         forms.flag,
         "For development: restart what a saved change of handlers, listener.yaml or models concerns.",
+    )
+    server_timing: bool = _setting(
+        "LISTENER_SERVER_TIMING",
+        True,
+        forms.flag,
+        "Answers say in the header Server-Timing where their time went; with many requests, a part of them.",
+    )
+    access_log: float = _setting(
+        "LISTENER_ACCESS_LOG",
+        1.0,
+        forms.number(0, 1000),
+        "Lines a second, at most, about requests that were answered; 0: none. Refused ones have theirs always.",
+    )
+    traces: str = _setting(
+        "LISTENER_TRACES",
+        "",
+        forms.choice("otlp", "cloud"),
+        "Where spans of requests go: otlp, as OTEL_EXPORTER_OTLP_* say, or cloud, Cloud Trace; default: none are made.",
+    )
+    trace_share: float = _setting(
+        "LISTENER_TRACE_SHARE",
+        0.0,
+        forms.number(0, 1),
+        "Part of the requests without a trace of their caller's that begin one; 0: none.",
     )
     log_level: str = _setting("LISTENER_LOG_LEVEL", "info", forms.LEVEL, "debug, info, warning or error.")
     log_format: str = _setting(
@@ -182,7 +251,22 @@ class Settings:
     @property
     def triton_is_here(self) -> bool:
         """Whether Triton runs on this machine."""
-        return urllib.parse.urlsplit(self.triton_url).hostname in ("127.0.0.1", "localhost", "::1")
+        return forms.is_here(self.triton_url)
+
+    @property
+    def observes(self) -> bool:
+        """Whether anybody is told what requests are counted and measured for."""
+        return bool(self.metrics_port or self.server_timing or self.access_log)
+
+    @property
+    def worker_patience(self) -> float:
+        """Seconds from the signal that stops a worker to SIGKILL."""
+        return self.drain_timeout + _WORKER_CLOSE
+
+    @property
+    def triton_patience(self) -> float:
+        """Seconds from the signal that stops Triton to SIGKILL."""
+        return self.triton_exit_timeout + _STUBS_END
 
     @property
     def worker_count(self) -> int:
@@ -205,9 +289,14 @@ class Settings:
         """Whether requests for a model may share a call to Triton."""
         return not self.not_coalesced & {model, "*"}
 
+    @property
+    def local_host(self) -> str:
+        """The address at which this machine reaches its own listener."""
+        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+
     def local_url(self, path: str) -> str:
         """How this machine reaches its own listener."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        host = self.local_host
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}{path}"
 
     def to_env(self) -> dict[str, str]:
@@ -250,7 +339,25 @@ def read(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings
             mistakes.append(f"{source}: {text!r} {error}")
     if mistakes:
         raise ConfigError(*mistakes)
+    values.setdefault("timeout", ENDPOINTS[values.get("endpoint", "shared")])
     return Settings(**values)
+
+
+def clashes(configured: Settings) -> list[str]:
+    """A sentence for each port that two of the listener, its metrics and the Triton beside it are to have."""
+    ports = {"AIP_HTTP_PORT": configured.port, "LISTENER_METRICS_PORT": configured.metrics_port}
+    if configured.triton_is_here:
+        urls = {
+            "LISTENER_TRITON_URL": configured.triton_url,
+            "LISTENER_TRITON_METRICS_URL": configured.triton_metrics_url,
+        }
+        ports |= {name: urllib.parse.urlsplit(url).port or 0 for name, url in urls.items()}
+    taken, sentences = dict[int, str](), []
+    for name, port in ports.items():
+        if port and (other := taken.get(port)):
+            sentences.append(f"{name}: port {port} is that of {other} as well; choose another one for one of the two")
+        taken.setdefault(port, name)
+    return sentences
 
 
 def terminal_has_colours() -> bool:
@@ -264,9 +371,32 @@ def on_the_platform(environ: Mapping[str, str] | None = None) -> bool:
     return any(environ.get(name) for name in ("AIP_MODE", "AIP_ENDPOINT_ID", "AIP_MODEL_NAME"))
 
 
-def has_storage_emulator() -> bool:
-    """Whether STORAGE_EMULATOR_HOST sends Google's client to an emulator, which knows no credentials."""
-    return bool(os.environ.get("STORAGE_EMULATOR_HOST"))
+def project(environ: Mapping[str, str] | None = None) -> str:
+    """The project of Google Cloud, by its id or number; "" = nothing says it."""
+    environ = os.environ if environ is None else environ
+    names = ("GOOGLE_CLOUD_PROJECT", "AIP_PROJECT_NUMBER")
+    return next((value for name in names if (value := environ.get(name))), "")
+
+
+def storage_emulator() -> str:
+    """The emulator to which STORAGE_EMULATOR_HOST sends Google's client, and which knows no credentials; '' = none.
+
+    Raises:
+        ConfigError: it is no URL, which the client would only notice in its requests. Other languages' clients take it.
+    """
+    emulator = os.environ.get("STORAGE_EMULATOR_HOST", "")
+    if emulator and not emulator.startswith(("http://", "https://")):
+        raise ConfigError(f"STORAGE_EMULATOR_HOST: {emulator!r} is no URL; write http://{emulator}")
+    return emulator
+
+
+def credentials_file() -> str | None:
+    """The file that Application Default Credentials are read from: one that is named, or that `gcloud` wrote."""
+    if named := os.environ.get("GOOGLE_APPLICATION_CREDENTIALS"):
+        return named
+    folder = os.environ.get("CLOUDSDK_CONFIG") or os.path.expanduser("~/.config/gcloud")
+    written = os.path.join(folder, "application_default_credentials.json")
+    return written if os.path.exists(written) else None
 
 
 def misspelt(environ: Mapping[str, str] | None = None) -> list[str]:

@@ -20,7 +20,17 @@ from typing import NoReturn
 
 from listener import app, observe, settings
 from listener.errors import ConfigError
-from listener.process import EX_CONFIG, LATE_VARIABLE, OPENS_AFTER, SOCKET_VARIABLE, STOP_ALL
+from listener.metrics.segment import Segment
+from listener.process import (
+    EX_CONFIG,
+    LATE_VARIABLE,
+    METRICS_SOCKET_VARIABLE,
+    OPENS_AFTER,
+    SEGMENT_VARIABLE,
+    SOCKET_VARIABLE,
+    STOP_ALL,
+    first_end,
+)
 from listener.settings import Settings
 
 log = logging.getLogger("listener.worker")
@@ -46,29 +56,45 @@ def main() -> int:
     listening = socket.socket(fileno=int(os.environ[SOCKET_VARIABLE]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C goes to the parent, which decides the order
     runner = asyncio.Runner(loop_factory=_fast_loop())  # not closed: that waits for threads, which `_exit` does not
-    return runner.run(_run(configured, listening, late=LATE_VARIABLE in os.environ))
+    metrics = socket.socket(fileno=int(number)) if (number := os.environ.get(METRICS_SOCKET_VARIABLE)) else None
+    segment = Segment(int(number) if (number := os.environ.get(SEGMENT_VARIABLE)) else None)
+    return runner.run(_run(configured, listening, metrics, segment, late=LATE_VARIABLE in os.environ))
 
 
-async def _run(configured: Settings, listening: socket.socket, late: bool) -> int:
-    listener = app.Listener(configured)
+async def _run(
+    configured: Settings, listening: socket.socket, metrics: socket.socket | None, segment: Segment, late: bool
+) -> int:
+    listener = app.Listener(configured, segment)
     listener.loaded.add_done_callback(lambda _: spare_the_collector())
     everything, stop = _stops()
-    async with app.serving(listener, listening, open_at_once=not late) as server:
+    async with app.serving(listener, listening, metrics, open_at_once=not late) as ports:
+        orphaned = asyncio.create_task(_close_after(os.getppid(), ports))
         # under --reload a worker with a mistake stays, and answers 503 until the next save replaces it
         listener.failure.add_done_callback(_tell if configured.reload else lambda _: stop.set())
-        opening = asyncio.create_task(_open(listener, server)) if late else None
+        opening = asyncio.create_task(_open(listener, ports)) if late else None
         await stop.wait()
         if opening:
             opening.cancel()
         if listener.failure.done() and not configured.reload:
             _tell(listener.failure)
             return EX_CONFIG
-        if (configured.worker_count > 1 or configured.reload) and not everything.is_set():
-            server.close()  # whoever connects from now on is another worker's
+        if not everything.is_set() and (configured.worker_count > 1 or configured.reload):
+            ports.close()  # whoever connects from now on is another worker's
         await _drain(listener)
         if configured.reload and not everything.is_set():
             await asyncio.sleep(_LAST_REQUESTS)
+        orphaned.cancel()
         return 0
+
+
+async def _close_after(parent: int, ports: app.Ports) -> None:
+    """Leaves the ports to the parent's successor once the parent has died, while what is running is still answered.
+
+    Not by a look at `os.getppid()` when SIGTERM comes: that comes with the death of the thread that started us, and
+    until the parent's last thread is gone the number stays.
+    """
+    await first_end([parent])
+    ports.close()
 
 
 def _tell(failure: asyncio.Future[ConfigError]) -> None:
@@ -90,13 +116,13 @@ def _stops() -> tuple[asyncio.Event, asyncio.Event]:
     return everything, stop
 
 
-async def _open(listener: app.Listener, server: asyncio.AbstractServer) -> None:
+async def _open(listener: app.Listener, ports: app.Ports) -> None:
     """Takes connections once there are answers for them; another worker has them meanwhile."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(OPENS_AFTER):
             while listener.missing():
                 await asyncio.sleep(_LOOK)
-    await server.start_serving()
+    await ports.open()
 
 
 def spare_the_collector() -> None:

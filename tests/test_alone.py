@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from textwrap import dedent, indent
 from typing import Any
@@ -11,6 +13,8 @@ import pytest
 
 from listener import decoupled
 from listener.call import Call, Reply
+from listener.errors import ListenerError, TritonFailed, Unavailable
+from listener.graph.grouping import one_by_one
 from listener.handler import Handler
 from listener.tensors import ModelSpec
 from listener.testing import FakeModel, FakeTriton
@@ -97,13 +101,13 @@ def plus_one(shape: int = 1) -> FakeTriton:
 def serve(tmp_path: Path) -> Iterator[Callable[..., Client]]:
     made: list[Any] = [Modules(tmp_path)]
 
-    def start(yaml: str, code: str = "", beside: str = "", shape: int = 1) -> Client:
+    def start(yaml: str, code: str = "", beside: str = "", shape: int = 1, triton: FakeTriton | None = None) -> Client:
         (tmp_path / "alone_handlers.py").write_text(
             "import numpy as np\nfrom listener import Handler, InstanceError, Reply\n\n"
             "class H(Handler):\n    model = 'm'\n" + indent(dedent(code), "    ") + dedent(beside)
         )
         (tmp_path / "listener.yaml").write_text(dedent(yaml))
-        made.append(Client(tmp_path, plus_one(shape)))
+        made.append(Client(tmp_path, triton or plus_one(shape)))
         return made[-1]  # type: ignore[no-any-return]
 
     yield start
@@ -316,3 +320,126 @@ def test_an_instance_without_a_case_fails_alone(serve: Callable[..., Client]) ->
         {"error": "its 'kind' is missing; it can be a, b"},
     ]
     assert client.predict([1, "bad"], parameters={"model": "h"}) == [1, BAD]
+
+
+# Triton fails on a batch
+
+
+class Failing(FakeTriton):
+    """Its model `m`, and `words`, fail on every call that has a bad row; `other` does not."""
+
+    def __init__(self, failure: Exception) -> None:
+        super().__init__()
+        whole = plus_one()
+        self.models |= whole.models
+        self.models["other"] = whole.models["m"]
+        self.models["m"] = replace(whole.models["m"], run=self._run)
+        self.models["words"] = replace(whole.models["words"], events=self._spoken)
+        self.failure = failure
+
+    def _run(self, given: dict[str, Any]) -> dict[str, Any]:
+        if 13 in given["x"]:
+            raise self.failure
+        return {"y": given["x"] + 1}
+
+    async def _spoken(self, given: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+        if given["x"] == "bad":
+            raise ValueError("is bad")
+        yield {"y": given["x"]}
+
+
+REFUSED, BROKEN = {"error": "model 'm': is bad"}, {"error": "model 'm' failed in Triton"}
+FAILURES = {
+    "4xx": (ValueError("is bad"), 400, REFUSED),
+    "5xx": (RuntimeError("secret"), 502, BROKEN),
+}
+CALLING = """
+async def predict(self, call):
+    x = np.array([[each] for each in call.instances], np.float32)
+    return Reply([float(y) for y in (await self.models["m"].infer({"x": x}))["y"][:, 0]])
+"""
+
+
+@pytest.mark.parametrize(("failure", "status", "told"), FAILURES.values(), ids=FAILURES.keys())
+def test_an_instance_that_triton_fails_on_fails_alone(
+    failure: Exception,
+    status: int,
+    told: dict[str, str],
+    serve: Callable[..., Client],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "listener.graph")
+    triton = Failing(failure)
+    client = serve("routes: {m: {errors: per_instance}}", triton=triton)
+    many = [[13] if number in (0, 7, 30) else [number] for number in range(40)]
+    assert client.predict(many) == [told if one == [13] else [one[0] + 1] for one in many]
+    assert sum(triton.batches) <= 3 * 40  # together, joined again by their calls, and by itself
+    noted = [record for record in caplog.records if record.name == "listener.graph"]
+    assert [(one.levelname, "is bad" in one.getMessage()) for one in noted] == [
+        ("INFO" if status == 400 else "ERROR", False)
+    ]
+    assert client.predict([[1], [2]]) == [[2], [3]]
+    with pytest.raises(Refused) as caught:
+        serve("routes: {m: {}}", triton=Failing(failure)).predict([[1], [13]])
+    assert caught.value.status == status
+
+
+@pytest.mark.parametrize("code", ["", PREPROCESS, CALLING], ids=["none", "hooks", "predict"])
+def test_it_does_so_whatever_the_handler_is(code: str, serve: Callable[..., Client]) -> None:
+    client = serve(ALONE, code or "pass", triton=Failing(ValueError("is bad")))
+    given: list[Any] = [[1], [13], [3]] if not code else [1, 13, 3]
+    wanted = [[2], REFUSED, [4]] if not code else [2, REFUSED, 4]
+    assert client.predict(given) == wanted
+    if code == PREPROCESS:
+        assert client.predict([1, "bad", 13, 3]) == [2, BAD, REFUSED, 4]
+
+
+@pytest.mark.parametrize(("failure", "status", "told"), FAILURES.values(), ids=FAILURES.keys())
+def test_a_model_that_fails_on_everything_fails_the_request_and_is_not_asked_about_all(
+    failure: Exception, status: int, told: dict[str, str], serve: Callable[..., Client]
+) -> None:
+    triton = Failing(failure)
+    client = serve("routes: {m: {errors: per_instance}}", triton=triton)
+    for count in (1, 2, 60):
+        triton.batches.clear()
+        with pytest.raises(Refused) as caught:
+            client.predict([[13]] * count)
+        assert (caught.value.status, str(caught.value).endswith(told["error"])) == (status, True)
+        assert sum(triton.batches) <= (1 if count == 1 else count + 2 * min(count, 8))
+
+
+def test_a_model_that_answers_in_pieces_fails_on_one_alone(serve: Callable[..., Client]) -> None:
+    client = serve("routes: {words: {errors: per_instance}}", triton=Failing(ValueError()))
+    assert client.predict(["a", "bad", "c"]) == [["a"], {"error": "model 'words': is bad"}, ["c"]]
+
+
+def test_a_fallback_answers_for_what_triton_failed_on_and_for_no_more(serve: Callable[..., Client]) -> None:
+    yaml = "routes: {r: {fallback: [m, other], errors: per_instance}}"
+    triton = Failing(RuntimeError("secret"))
+    assert serve(yaml, triton=triton).predict([[1], [13], [3]]) == [[2], [14], [4]]
+    assert triton.batches[-1] == 1
+    assert serve(yaml, triton=Failing(ValueError("is bad"))).predict([[1], [13], [3]]) == [[2], REFUSED, [4]]
+    both = yaml.replace("other", "m")
+    assert serve(both, triton=Failing(RuntimeError("secret"))).predict([[1], [13], [3]]) == [[2], BROKEN, [4]]
+
+
+async def test_what_is_no_instances_fault_fails_the_request_at_the_second_try_as_well() -> None:
+    async def node(call: Call) -> Reply:
+        error: ListenerError = TritonFailed("no") if len(call.instances) > 1 else Unavailable("not ready")
+        error.of_rows = isinstance(error, TritonFailed)
+        raise error
+
+    with pytest.raises(Unavailable):
+        await one_by_one(Call([1, 2], alone=True), node)
+
+
+async def test_what_depends_on_rows_before_is_not_tried_again() -> None:
+    asked: list[int] = []
+
+    async def node(call: Call) -> Reply:
+        asked.append(len(call.instances))
+        raise TritonFailed("no")
+
+    with pytest.raises(TritonFailed):
+        await one_by_one(Call([1, 2], alone=True), node)
+    assert asked == [2]

@@ -6,6 +6,9 @@ import asyncio
 import base64
 import contextlib
 import gzip
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -17,8 +20,10 @@ import pytest
 from aiohttp import web
 
 from listener import app, settings
+from listener.errors import ConfigError
 from listener.gate import Phase
 from listener.testing import FakeModel, FakeTriton, Tensors, listening, until_ready
+from listener.testing.serving import prepared, serving
 
 HANDLER = """\
 from listener import Call, Handler, InstanceError, Reply
@@ -317,7 +322,7 @@ async def test_no_permit_left_is_429(http: aiohttp.ClientSession, fake: FakeTrit
         fake.delay = 0.5
         answers = await asyncio.gather(*(predict(http, url, {"instances": [[1, 2]]}) for _ in range(3)))
     assert sorted(status for status, _ in answers) == [200, 429, 429]
-    assert (429, {"error": "1 requests are being worked on already"}) in answers
+    assert (429, {"error": "1 requests are being worked on already (LISTENER_MAX_REQUESTS)"}) in answers
 
 
 async def test_a_client_that_leaves_gives_its_permit_back(
@@ -387,3 +392,60 @@ async def test_the_test_server_and_production_have_the_same_flags(service: Path)
     assert runner.server is not None
     assert runner.server.handler_cancellation is True
     await runner.cleanup()
+
+
+# Traces
+
+
+def without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
+    monkeypatch.delitem(sys.modules, "listener.spans", raising=False)
+    monkeypatch.delattr("listener.spans", raising=False)
+
+
+async def test_traces_without_their_extra_end_the_start_with_one_sentence(
+    service: Path, fake: FakeTriton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_the_extra(monkeypatch)
+    async with fake.running() as triton, serving(service, triton, traces="otlp") as (listener, _):
+        with pytest.raises(ConfigError, match=r"^LISTENER_TRACES needs the extra `otel`: pip install "):
+            await prepared(listener)
+
+
+NOTHING_OF_IT = """
+import asyncio, sys
+from pathlib import Path
+import aiohttp
+from listener.testing import FakeModel, FakeTriton
+from listener.testing.serving import prepared, serving
+
+async def main():
+    model = FakeModel({"X": ("FP32", [2])}, {"Y": ("FP32", [2])}, lambda given: {"Y": given["X"]})
+    folder, given = Path(sys.argv[1]), dict(map(str.split, sys.argv[2:]))
+    async with FakeTriton({"twice": model}).running() as behind, serving(folder, behind, **given) as (listener, url):
+        await prepared(listener)
+        async with aiohttp.ClientSession() as http:
+            sent = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+            async with http.post(f"{url}/predict", json={"instances": [[1, 2]]}, headers=sent) as answer:
+                assert answer.status == 200, await answer.text()
+    print(sum(name.startswith("opentelemetry") for name in sys.modules))
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(("words", "some"), [([], False), (["traces otlp", "trace_share 0"], True)])
+def test_nothing_of_opentelemetry_is_imported_unless_it_is_asked_for(
+    tmp_path: Path, words: list[str], some: bool
+) -> None:
+    (tmp_path / "listener.yaml").write_text("default: plain\nroutes:\n  plain: {model: twice}\n")
+    done = subprocess.run(
+        [sys.executable, "-c", NOTHING_OF_IT, str(tmp_path), *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_EXPORTER_OTLP_TIMEOUT": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert bool(int(done.stdout.split()[-1])) == some

@@ -19,15 +19,15 @@ ROOT = Path(listener.__file__).parent
 
 #: A file imports from lower floors, or without cycles from its own. A name stands for a package's files as well.
 FLOORS: dict[int, str] = {
-    0: "errors at_once call forms settings service sections nodes needs node_reader compose observe probe process cpus "
-    "_version",
+    0: "errors at_once call forms settings service sections nodes needs node_reader compose observe probe process "
+    "temporary cpus shares waiting pace metrics tracing spans access _version",
     1: "by_name bf16 tensors elements values predictions rows batches said pool offload triton artifacts",
     2: "handler hooks apart shapes importing loader",
     3: "graph decoupled",
     4: "contract gate heads readiness",
     5: "middleware endpoints fallback fastpath intake",
     6: "app assembly routing worker",
-    7: "watched kept reload workers cli __main__",
+    7: "watched kept reload workers init supervised starts cli __main__",
 }
 #: Beside the floors. `tools` may import all of them, `testing` those up to the application.
 BESIDE = "tools testing __init__"
@@ -39,6 +39,9 @@ APART = "triton.backends"
 PURE = (
     "call",
     "errors",
+    "shares",
+    "waiting",
+    "pace",
     "by_name",
     "nodes",
     "needs",
@@ -75,12 +78,14 @@ PURE = (
     "triton.codec",
     "triton.outputs",
     "triton.flight",
+    "triton.retrying",
     "heads",
     "artifacts.bucket",
     "artifacts.layout",
     "artifacts.answer",
     "artifacts.parts",
     "artifacts.checksum",
+    "artifacts.unpacking",
     "tools.drawing.picture",
     "tools.drawing.words",
     "tools.drawing.layout",
@@ -88,6 +93,22 @@ PURE = (
     "tools.drawing.mermaid",
     "tools.drawing.svg",
     "tools.python_source",
+    "tools.load.arrivals",
+    "tools.load.search",
+    "tools.load.figures",
+    "tools.load.orders",
+    "tools.load.exposition",
+    "tools.load.plots",
+    "tools.load.report",
+    "tools.deploy.schemas",
+    "tools.deploy.rules",
+    "tools.deploy.machines",
+    "tools.deploy.wanted",
+    "tools.deploy.request",
+    "tools.deploy.vertex",
+    "tools.deploy.legacy",
+    "tools.deploy.gcloud",
+    "tools.deploy.printed",
     "watched",
 )
 
@@ -97,7 +118,10 @@ ENVIRONMENT = {
     "triton.installation": "looks for libpython where LD_LIBRARY_PATH says",
     "triton.server": "hands the environment on to Triton",
     "artifacts.delivery": "hands the environment on to the process that fetches",
-    "workers": "hands the environment on to the workers",
+    "temporary": "looks for the temporary folder where TMPDIR says",
+    "workers": "hands the environment on to the workers, and looks whether `listener init` is above",
+    "init": "hands the environment on to supervisord",
+    "starts": "reads in which folder the mark goes",
     "worker": "reads the number of the socket that it inherits",
 }
 
@@ -268,7 +292,10 @@ def test_a_name_that_is_not_public_does_not_exist() -> None:
 
 # What is cheap stays cheap
 
-HEAVY = ["numpy", "aiohttp", "tritonclient", "onnx", "PIL", "google.cloud.storage"]
+HEAVY = [
+    *("numpy", "aiohttp", "tritonclient", "onnx", "PIL", "google.cloud.storage", "googleapiclient"),
+    *("opentelemetry.trace", "opentelemetry.sdk", "opentelemetry.exporter"),
+]
 
 
 @pytest.mark.parametrize(
@@ -277,6 +304,8 @@ HEAVY = ["numpy", "aiohttp", "tritonclient", "onnx", "PIL", "google.cloud.storag
         ("listener", HEAVY),
         ("listener.cli", HEAVY),
         ("listener.workers", HEAVY),
+        ("listener.init", HEAVY),
+        ("listener.starts", HEAVY),
         ("listener.worker", [name for name in HEAVY if name != "aiohttp"]),
     ],
 )

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from click.testing import CliRunner
 
-from listener import __version__, cli
+from listener import __version__, cli, workers
 from listener.settings import Settings, env_name
 
 
@@ -54,6 +56,16 @@ def test_an_option_names_its_variable() -> None:
             assert f"[env: {env_name(field)};" in shown
 
 
+@pytest.mark.parametrize(
+    ("words", "value"), [((), True), (("--no-server-timing",), False), (("--server-timing",), True)]
+)
+def test_what_is_on_by_default_can_be_turned_off(words: tuple[str, ...], value: bool) -> None:
+    with mock.patch.object(workers, "serve", return_value=0) as serve:
+        CliRunner().invoke(cli.cli, ["serve", *words], env={"LISTENER_SERVER_TIMING": ""})
+    assert serve.call_args is not None
+    assert serve.call_args.args[0].server_timing is value
+
+
 def test_settings_lists_all_of_them_with_their_value() -> None:
     shown = run("settings", LISTENER_TIMEOUT="7").stdout
     assert "LISTENER_TIMEOUT=7.0\n" in shown
@@ -74,6 +86,8 @@ def test_settings_lists_all_of_them_with_their_value() -> None:
             "listener: --reload: gs://bucket/m is fetched from Cloud",
         ),
         (["serve", "--reload", "--storage-uri", "gs://bucket/m"], "listener: --reload: gs://bucket/m is fetched from"),
+        (["serve", "--triton-url", "127.0.0.1:8080"], "listener: LISTENER_TRITON_URL: port 8080 is that of AIP_HTTP"),
+        (["triton", "--triton-url", "127.0.0.1:8080"], "listener: LISTENER_TRITON_URL: port 8080 is that of AIP_HTTP"),
         (["predict", "/nowhere/x.png"], "listener: /nowhere/x.png: cannot be read: No such file or directory\n"),
         (["predict", "--url", "http://127.0.0.1:1/x", "{json}"], "listener: http://127.0.0.1:1/x: no answer: "),
         (["predict", "--url", "http://127.0.0.1:1", "{json}"], "listener: http://127.0.0.1:1/predict: no answer: "),
@@ -90,6 +104,23 @@ def test_what_is_wrong_is_one_sentence(tmp_path: Path, arguments: list[str], sen
     assert done.returncode == 1
     assert done.stderr.startswith(sentence)
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("module", ["asyncio", "click.core", "listener.settings", "listener.artifacts.choice"])
+def test_ctrl_c_while_modules_are_imported_shows_no_trace(module: str) -> None:
+    """At the moment at which Python looks for that one."""
+    program = (
+        "import os, runpy, signal, sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        f"        name == {module!r} and os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "runpy.run_module('listener', run_name='__main__', alter_sys=True)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "settings"], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
 
 
 def test_health_of_nobody_is_1() -> None:

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "docs" / "reference"
 ADR = ROOT / "docs" / "adr"
 FIELDS = {field.name: field for field in dataclasses.fields(settings.Settings)}
-PAGES = sorted({*ROOT.glob("README.md"), *(ROOT / "docs").rglob("*.md")})
+PAGES = sorted({*ROOT.glob("README.md"), *ROOT.glob("deploy/README.md"), *(ROOT / "docs").rglob("*.md")})
 SOURCES = sorted((ROOT / "listener").rglob("*.py"))
 
 
@@ -78,7 +78,7 @@ def test_the_options_of_each_command_are_those_of_the_table() -> None:
         for name, command in cli.cli.commands.items()
         for parameter in command.params
         if isinstance(parameter, click.Option) and parameter.name in FIELDS
-        for option in parameter.opts
+        for option in [*parameter.opts, *parameter.secondary_opts]
     }
 
 
@@ -207,6 +207,20 @@ def test_decisions_are_numbered_in_order() -> None:
     assert [page.name[:5] for page in pages] == [f"{number:04}-" for number in range(1, len(pages) + 1)]
     for number, page in enumerate(pages, 1):
         assert page.read_text().startswith(f"# {number}. "), relative(page)
+
+
+# Claims
+
+
+def test_every_claim_of_security_names_a_test_that_is_there() -> None:
+    page = ROOT / "docs/security.md"
+    claims = [line for line in section(page, "## What is checked").splitlines() if line.startswith("| ")][1:]
+    assert len(claims) > 20
+    for claim in claims:
+        named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", claim)
+        assert named, claim
+        for file, test in named:
+            assert re.search(rf"^(?:async )?def {test}\(", (ROOT / file).read_text(), re.M), f"{file}::{test}"
 
 
 # Links

@@ -21,6 +21,7 @@ FAMILY: list[tuple[type[ListenerError], int, str, int | None]] = [
     (errors.UnknownPath, 404, "unknown_path", None),
     (errors.UnknownModel, 404, "unknown_model", None),
     (errors.WrongMethod, 405, "wrong_method", None),
+    (errors.SlowBody, 408, "slow_body", None),
     (errors.BodyTooLarge, 413, "body_too_large", None),
     (errors.Overloaded, 429, "overloaded", 1),
     (errors.InternalError, 500, "internal", None),
@@ -58,6 +59,8 @@ def test_the_message_is_one_line_and_the_text_of_the_exception() -> None:
     [
         pytest.param("", "", id="empty"),
         pytest.param("plain", "plain", id="plain"),
+        pytest.param(" plain ", "plain", id="plain between blanks"),
+        pytest.param("two  blanks", "two blanks", id="two blanks"),
         pytest.param("  a \r\n b\u2028c ", "a b c", id="all kinds of blanks"),
         pytest.param("x" * 500, "x" * 500, id="just fits"),
         pytest.param("x" * 501, "x" * 497 + "...", id="too long"),

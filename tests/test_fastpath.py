@@ -11,10 +11,13 @@ import gc
 import gzip
 import logging
 import random
+import re
 import socket
+import time
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,7 +28,7 @@ import pytest
 import uvloop
 from aiohttp import web
 
-from listener import app, fastpath, settings
+from listener import app, fastpath, pace, settings
 from listener.call import Call, Reply
 from listener.contract import instances
 from listener.errors import InstanceError, ListenerError, Overloaded
@@ -108,7 +111,7 @@ async def served(fast: bool = True, **overrides: Any) -> AsyncIterator[Served]:
         return
     runner = app.runner(app.make(listener))
     await runner.setup()
-    server = await asyncio.get_running_loop().create_server(app.odd(runner), sock=bound)
+    server = await asyncio.get_running_loop().create_server(partial(app.odd(runner), lambda: None), sock=bound)
     yield found
     server.close()
     await runner.cleanup()
@@ -122,11 +125,13 @@ class Answer:
 
     @property
     def by_aiohttp(self) -> bool:
+        assert self.headers.get("server") in (None, "listener"), "versions are nobody's business"
         return "server" in self.headers
 
     @property
     def told(self) -> tuple[int, dict[str, str], bytes]:
         """What must be the same on both ways."""
+        assert self.status == 100 or self.headers["x-content-type-options"] == "nosniff"
         kept = ("content-type", "content-length", "x-request-id", "retry-after", "allow")
         return self.status, {name: value for name, value in self.headers.items() if name in kept}, self.body
 
@@ -494,7 +499,8 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[Any]:
 
 @pytest.mark.parametrize("word", ["boom", "bad", "full", "teapot"])
 async def test_both_ways_log_the_same(word: str, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "listener.http")
+    # of refusals of an overload each has a line only for debugging
+    caplog.set_level(logging.DEBUG if word == "full" else logging.INFO, "listener.http")
     request = post(json(word), "X-Request-Id: me")
     logged = []
     for fast in (True, False):
@@ -517,6 +523,38 @@ async def test_both_ways_refuse_alike(phase: Phase) -> None:
     assert told[0][0] == 503
 
 
+@pytest.mark.parametrize("fast", [True, False], ids=["fast", "aiohttp"])
+async def test_answers_say_where_their_time_went_unless_told_not_to(fast: bool) -> None:
+    async with served(fast) as server, client(server) as caller:
+        said = (await caller.ask(post(json(["sleep", 0.1])))).headers["server-timing"]
+        phases = dict(re.findall(r"(\w+);dur=([\d.]+)", said))
+        assert list(phases) == ["queue", "preprocess", "encode"]
+        assert float(phases["preprocess"]) >= 100
+        assert "server-timing" not in (await caller.ask(post(json("bad")))).headers
+    async with served(fast, server_timing="false") as server, client(server) as caller:
+        assert "server-timing" not in (await caller.ask(post(json(1)))).headers
+
+
+@pytest.mark.parametrize("fast", [True, False], ids=["fast", "aiohttp"])
+async def test_of_the_answered_requests_some_have_a_line(fast: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """As many a second as are wanted, and nothing of what was asked."""
+    caplog.set_level(logging.INFO, "listener.access")
+    for rate, count in (("1", 1), ("1000", 3), ("0", 0)):
+        caplog.clear()
+        async with served(fast, access_log=rate) as server, client(server) as caller:
+            for _ in range(3):
+                assert (await caller.ask(post(json(["sleep", 0.01])))).status == 200
+            assert (await caller.ask(post(json("bad")))).status == 400
+        found = [record for record in caplog.records if record.name == "listener.access"]
+        assert len(found) == count, rate
+        for record in found:
+            assert re.fullmatch(r"POST /predict 200 in \d+\.\d ms", record.getMessage())
+            http = record.figures["httpRequest"]  # type: ignore[attr-defined]
+            assert (http["requestUrl"], http["status"], http["requestSize"]) == ("/predict", 200, "30")
+            assert float(http["latency"].rstrip("s")) >= 0.01
+            assert set(http) & {"userAgent", "remoteIp"} == set()
+
+
 async def test_no_permit_left_is_429_on_both_ways() -> None:
     for fast in (True, False):
         async with served(fast, max_requests=1) as server, client(server) as first, client(server) as second:
@@ -526,6 +564,27 @@ async def test_no_permit_left_is_429_on_both_ways() -> None:
             assert (refused.status, refused.headers["retry-after"], refused.by_aiohttp) == (429, "1", not fast)
             assert (await first.answer()).status == 200
             assert (await second.ask(post(json(1)))).status == 200  # the connection goes on
+
+
+async def test_whoever_comes_back_at_once_from_too_many_refusals_is_read_from_later() -> None:
+    """A burst of two is free, and four a second; connections without a refusal of their own do not wait for that."""
+    rate = mock.patch.multiple(fastpath, _REFUSALS=4.0, _BURST=0.5, _HELD=1.0)
+    async with served(max_requests=1, queue=0) as server, client(server) as first, client(server) as second:
+        await first.send(post(json(["sleep", 2.0])))
+        await until(lambda: server.listener.gate.inside == 1)
+        with rate:
+            begin, took = time.monotonic(), list[float]()
+            for _ in range(4):
+                assert (await second.ask(post(json(1)))).status == 429
+                took.append(time.monotonic() - begin)
+            async with client(server) as third:
+                assert (await third.ask(post(json(1)))).status == 429
+                took.append(time.monotonic() - begin)
+        assert took[2] < 0.2
+        assert took[3] - took[2] > 0.2
+        assert took[4] - took[3] < 0.2
+        assert (await first.answer()).status == 200
+        assert (await second.ask(post(json(1)))).status == 200
 
 
 # Bodies that come late or never
@@ -594,7 +653,115 @@ async def test_a_body_that_never_comes_is_504_and_the_end() -> None:
             assert await caller.closed()
 
 
+@on_both_loops
+async def test_a_body_that_comes_too_slowly_is_408_and_the_end() -> None:
+    """On both ways; and one that comes at the least pace is waited for."""
+    head, body = parts(post(json("x" * 3000)))
+    with mock.patch.multiple(pace, GRACE=0.2, RATE=5000.0), mock.patch.multiple(fastpath, _SWEEP=0.05, _LINGER=0.1):
+        for fast in (True, False):
+            async with served(fast) as server, client(server) as slow, client(server) as steady:
+                await slow.send(head + body[:10])
+                await steady.send(head)
+                for place in range(0, len(body), 300):
+                    await steady.send(body[place : place + 300])
+                    await asyncio.sleep(0.04)
+                assert (await steady.answer()).status == 200
+                refused = await slow.answer()
+                assert (refused.status, refused.by_aiohttp) == (408, not fast)
+                assert b"the body came too slowly: 10 bytes after 0 s" in refused.body
+                assert server.listener.gate.inside == 0
+                assert not fast or await slow.closed()  # aiohttp waits ten seconds for the rest
+
+
+@on_both_loops
+async def test_a_large_body_is_not_read_while_its_request_waits_for_a_permit() -> None:
+    """Else all that wait could fill the memory with what nobody counts."""
+    size = 6_000_000
+    limits = {"max_requests": 1, "queue": 1, "max_body": 8 << 20, "max_bytes": 1 << 30}
+    async with served(True, **limits) as server, client(server) as first, client(server) as second:
+        await first.send(post(json(["sleep", 0.5])))
+        await until(lambda: server.listener.gate.inside == 1)
+        sending = asyncio.create_task(second.send(post(json("x" * size))))
+        await until(lambda: server.listener.gate.waiting == 1)
+        await asyncio.sleep(0.2)
+        taken = [sum(map(len, connection._chunks)) for connection in server.paths[0].connections]
+        assert 0 < max(taken) < 1_000_000
+        assert (await first.answer()).status == 200
+        assert len((await second.answer()).body) > size
+        await sending
+
+
+@on_both_loops
+async def test_a_body_that_is_whole_before_anybody_reads_it_holds_up_nothing() -> None:
+    """All of its packets may come in one turn of the loop, before the request's task has begun."""
+    request = post(json("x" * 3000))
+    async with served(max_requests=1) as server, client(server) as caller:
+        await caller.ask(post(json(1)))
+        (connection,) = server.paths[0].connections
+
+        async def in_pieces(cut: int, status: int) -> None:
+            for piece in (request[:cut], request[cut : cut + 1], request[cut + 1 :]):
+                if piece:
+                    connection.data_received(piece)
+            assert (await caller.answer()).status == status
+
+        for cut in (200, len(request) - 1):
+            await in_pieces(cut, 200)
+            assert (await caller.ask(post(json(2)))).body == b'{"predictions":[2]}'
+        async with client(server) as other:
+            await other.send(post(json(["sleep", 0.3])))
+            await until(lambda: server.listener.gate.inside == 1)
+            await in_pieces(200, 429)  # nobody ever read it
+            assert (await other.answer()).status == 200
+        assert (await caller.ask(post(json(3)))).body == b'{"predictions":[3]}'
+
+
+async def test_one_client_has_its_share_on_both_ways() -> None:
+    for fast in (True, False):
+        async with (
+            served(fast, max_requests=4, client_share=0.5) as server,
+            client(server) as one,
+            client(server) as two,
+            client(server) as three,
+            client(server, local_addr=("127.0.0.2", 0)) as other,
+        ):
+            await one.send(post(json(["sleep", 0.3])))
+            await two.send(post(json(["sleep", 0.3])))
+            await until(lambda server=server: server.listener.gate.inside == 2)  # type: ignore[misc]
+            refused = await three.ask(post(json(1)))
+            assert (refused.status, refused.by_aiohttp) == (429, not fast)
+            assert b"the client '127.0.0.1' has 2 requests here already (LISTENER_CLIENT_SHARE)" in refused.body
+            assert (await other.ask(post(json(1)))).status == 200
+            assert [(await each.answer()).status for each in (one, two)] == [200, 200]
+
+
+@pytest.mark.parametrize("fast", [True, False], ids=["fast", "aiohttp"])
+async def test_bytes_in_flight_have_a_limit_on_both_ways(fast: bool) -> None:
+    """A body counts with its length; one that does not say it counts as the largest there may be."""
+    limits = {"queue": 0, "max_body": 1 << 20, "max_bytes": (1 << 20) + 4096}
+    chunked = raw("POST /predict HTTP/1.1\nHost: a\nContent-Type: application/json\nTransfer-Encoding: chunked")
+    async with served(fast, **limits) as server, client(server) as first, client(server) as second:
+        await first.send(post(json(["sleep", 0.3], "x" * (1_000_000))))
+        await until(lambda: server.listener.gate.inside == 1)
+        assert (await second.ask(post(json(1)))).status == 200
+        refused = await second.ask(chunked)
+        assert (refused.status, refused.by_aiohttp) == (429, True)
+        assert b"requests of 1 MiB are being worked on already (LISTENER_MAX_BYTES)" in refused.body
+        assert (await first.answer()).status == 200
+
+
 # Clients that leave, and other ends
+
+
+@on_both_loops
+async def test_a_caller_may_give_a_request_less_time() -> None:
+    for fast in (True, False):
+        async with served(fast) as server, client(server) as caller:
+            late = await caller.ask(post(json(["sleep", 9]), "X-Request-Timeout: 0.1"))
+            assert (late.status, late.by_aiohttp) == (504, not fast)
+            assert b"the request's time is up (X-Request-Timeout)" in late.body
+            assert (await caller.ask(post(json(1), "X-Request-Timeout: soon"))).status == 400
+            assert (await caller.ask(post(json(1), "X-Request-Timeout: 5"))).status == 200
 
 
 @on_both_loops
@@ -661,6 +828,24 @@ async def test_what_is_cut_off_is_503() -> None:
 
 
 @on_both_loops
+async def test_what_comes_in_the_last_moment_of_a_stop_is_answered() -> None:
+    """Its client cannot know of the stop yet. An idle connection that nothing comes on is closed soon after."""
+    async with served() as server, client(server) as caller, client(server) as silent:
+        assert (await caller.ask(post(json(1)))).status == 200
+        await server.listener.gate.drain(1)
+        loop = asyncio.get_running_loop()
+        begin = loop.time()
+        closing = asyncio.create_task(server.paths[0].close())
+        await asyncio.sleep(0.03)
+        answer = await caller.ask(post(json(1)))
+        assert (answer.status, answer.headers["connection"]) == (503, "close")
+        assert await caller.closed()
+        assert await silent.closed()
+        await closing
+        assert loop.time() - begin < 1.0  # 0.1 s, and no connection has to be broken off after 1 s
+
+
+@on_both_loops
 async def test_idle_connections_are_closed_and_busy_ones_are_not() -> None:
     with mock.patch.multiple(fastpath, _IDLE=0.1, _SWEEP=0.05):
         async with served() as server, client(server) as idle, client(server) as half, client(server) as busy:
@@ -681,6 +866,82 @@ async def test_a_client_that_never_takes_its_answer_is_cut_off() -> None:
             await caller.send(post(json(["large", 20_000_000])))
             await until(lambda: any(made._writable for made in server.paths[0].connections))
             await until(lambda: not server.paths[0].connections)
+
+
+@on_both_loops
+async def test_a_client_of_aiohttp_that_never_takes_its_answer_is_cut_off() -> None:
+    with mock.patch.multiple(fastpath, _IDLE=0.2, _SWEEP=0.05):
+        async with served() as server, client(server, limit=1024) as caller, client(server) as patient:
+            await caller.send(post(json(["large", 20_000_000]), "TE: trailers"))
+            assert (await patient.ask(post(json(1), "TE: trailers"))).by_aiohttp
+            (path,) = server.paths
+            await until(lambda: len(path._handed_over) == 2)
+            await until(lambda: len(path._handed_over) == 1)
+            assert (await patient.ask(post(json(2), "TE: trailers"))).status == 200
+
+
+@on_both_loops
+async def test_one_connection_more_than_there_may_be_takes_the_place_of_an_idle_one() -> None:
+    with mock.patch.object(app, "most_connections", lambda: 3):
+        async with served() as server, client(server) as busy, client(server) as idle, client(server) as of_aiohttp:
+            await busy.send(post(json(["sleep", 2])))
+            assert (await idle.ask(post(json(1)))).status == 200
+            assert (await of_aiohttp.ask(post(json(1), "TE: trailers"))).by_aiohttp
+            async with client(server) as another:
+                assert (await another.ask(post(json(2)))).status == 200
+                assert await idle.closed()
+            assert (await busy.answer()).status == 200
+            assert (await of_aiohttp.ask(post(json(3)))).status == 200
+
+
+@on_both_loops
+async def test_where_all_connections_are_busy_one_more_is_broken_off() -> None:
+    with mock.patch.multiple(app, most_connections=lambda: 2), mock.patch.multiple(fastpath, _SWEEP=0.05):
+        async with served() as server, client(server) as one, client(server) as other:
+            for busy in (one, other):
+                await busy.send(post(json(["sleep", 2])))
+            await until(lambda: server.listener.gate.inside == 2)
+            async with client(server) as another:
+                assert await another.closed()
+            assert [(await busy.answer()).status for busy in (one, other)] == [200, 200]
+            async with client(server) as another:
+                assert (await another.ask(post(json(1)))).status == 200
+
+
+async def test_with_the_port_of_requests_that_of_metrics_is_left() -> None:
+    """A successor needs both, however long requests run on."""
+    configured = settings.read({}, service=Path("."), host="127.0.0.1")
+    bound, metrics = (socket.create_server(("127.0.0.1", 0)) for _ in range(2))
+    taken = [made.getsockname() for made in (bound, metrics)]
+    async with app.serving(Stub(configured), bound, metrics) as ports:
+        for address in taken:
+            _, writer = await asyncio.open_connection(*address)
+            writer.transport.abort()
+        ports.close()
+        for address in taken:
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection(*address)
+
+
+async def test_what_was_broken_off_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "listener.http")
+    with mock.patch.multiple(app, most_connections=lambda: 1), mock.patch.multiple(fastpath, _SWEEP=0.05):
+        async with served() as server, client(server) as busy:
+            await busy.send(post(json(["sleep", 2])))
+            await until(lambda: server.listener.gate.inside == 1)
+            for _ in range(3):
+                async with client(server) as another:
+                    assert await another.closed()
+            assert (await busy.answer()).status == 200
+    told = [record.getMessage() for record in caplog.records]
+    assert sum(int(line.rpartition(": ")[2]) for line in told if "as 1 are open already" in line) == 3
+
+
+def test_some_descriptors_are_not_for_clients() -> None:
+    with mock.patch("resource.getrlimit", lambda which: (65_536, 65_536)):
+        assert app.most_connections() == 64_512
+    with mock.patch("resource.getrlimit", lambda which: (256, 256)):
+        assert app.most_connections() == 128
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from listener.hooks import Pace
 from listener.pool import Pool
 from listener.service import Route, Service
 from listener.testing import FakeModel, FakeTriton
-from tests.integration.stack import Stack
+from tests.integration.stack import Stack, free_port
 from tests.test_handler import FakeModel as Model
 from tests.test_handler import doubled
 
@@ -437,7 +437,11 @@ async def test_health_answers_while_hooks_sleep(tmp_path: Path, offload: str) ->
     model = FakeModel({"x": ("FP32", [1])}, {"y": ("FP32", [1])}, lambda arrays: {"y": arrays["x"] * 2})
     async with FakeTriton({"m": model}).running() as triton:
         stack = Stack(
-            tmp_path / "log", "serve", tmp_path, LISTENER_TRITON_URL=triton, LISTENER_TRITON_METRICS_URL=triton
+            tmp_path / "log",
+            "serve",
+            tmp_path,
+            LISTENER_TRITON_URL=triton,
+            LISTENER_TRITON_METRICS_URL=f"127.0.0.1:{free_port()}",
         )
         try:
             async with aiohttp.ClientSession() as session:

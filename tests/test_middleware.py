@@ -7,6 +7,7 @@ import gzip
 import logging
 import socket
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -22,6 +23,7 @@ from listener.errors import (
     Forbidden,
     HandlerFailed,
     InstanceError,
+    InstancesFailed,
     ListenerError,
     Overloaded,
     TritonFailed,
@@ -61,7 +63,7 @@ async def client() -> AsyncIterator[Any]:
     runner = app.runner(made)
     await runner.setup()
     bound = socket.create_server(("127.0.0.1", 0))
-    server = await asyncio.get_running_loop().create_server(app.odd(runner), sock=bound)
+    server = await asyncio.get_running_loop().create_server(partial(app.odd(runner), lambda: None), sock=bound)
     async with aiohttp.ClientSession(f"http://127.0.0.1:{bound.getsockname()[1]}") as session:
         yield session
     server.close()
@@ -126,9 +128,56 @@ async def test_a_failure_is_its_status_one_sentence_and_one_line_in_the_log(
     assert await told(answer) == (status, {"error": sentence})
     assert answer.headers.get("Retry-After") == ("1" if status in (429, 503) else None)
     (record,) = [record for record in caplog.records if record.name == "listener.http"]
-    assert vars(record)["fields"] == {"request_id": "me", "path": f"/fail/{kind}?q", "status": status, "code": code}
+    assert vars(record)["fields"] == {"request_id": "me", "path": f"/fail/{kind}", "status": status, "code": code}
     assert record.levelno == (logging.ERROR if status in (500, 502) else logging.INFO)
     assert (record.exc_info is not None) == (kind == "bug")
+
+
+@pytest.mark.parametrize(
+    ("kind", "discreet"),
+    [
+        ("bad", "the request is at fault"),
+        ("instance", "instances[3] is at fault"),
+        ("instances", "2 instances are at fault"),
+        ("model", "no such model"),
+        ("full", "full"),
+    ],
+)
+async def test_what_the_caller_wrote_is_in_the_log_for_debugging_alone(
+    client: Any, caplog: pytest.LogCaptureFixture, kind: str, discreet: str
+) -> None:
+    FAILURES["instances"] = InstancesFailed("instances[1]: a secret", [InstanceError("a", 1), InstanceError("b", 2)])
+    for level in (logging.INFO, logging.DEBUG):
+        caplog.clear()
+        caplog.set_level(level, "listener.http")
+        _, body = await told(await client.get(f"/fail/{kind}"))
+        assert caplog.messages == [discreet if level == logging.INFO else body["error"]]
+
+
+async def test_refusals_of_an_overload_are_summed_in_the_log(client: Any, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "listener.http")
+    for _ in range(3):
+        assert (await client.get("/fail/full")).status == 429
+    assert caplog.messages == ["full"]
+    async with asyncio.timeout(5):
+        while len(caplog.records) < 2:
+            await asyncio.sleep(0.01)
+    assert caplog.messages == ["full", "full: 2 more refused within a second"]
+    assert vars(caplog.records[1])["fields"] == {"status": 429, "code": "overloaded", "refused": 2}
+
+
+async def test_each_of_them_has_its_line_for_debugging(client: Any, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "listener.http")
+    for _ in range(3):
+        assert (await client.get("/fail/full")).status == 429
+    assert caplog.messages == ["full"] * 3
+
+
+async def test_no_other_refusals_are(client: Any, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "listener.http")
+    for _ in range(3):
+        assert (await client.get("/fail/later")).status == 503
+    assert caplog.messages == ["later"] * 3
 
 
 async def test_notes_are_for_the_log_alone(client: Any, caplog: pytest.LogCaptureFixture) -> None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import io
 import json
 import logging
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from listener import observe
-from listener.observe import HumanFormatter, JsonFormatter, TritonLog
+from listener.call import REQUEST, Context
+from listener.observe import HumanFormatter, JsonFormatter, Sums, TritonLog
 
 LOGGERS = [None, "listener", "triton", "handlers"]
 
@@ -77,6 +80,26 @@ def test_the_severity(level: int, severity: str) -> None:
 def test_fields_stand_beside_the_message() -> None:
     line = json.loads(JsonFormatter().format(record("x", fields={"request_id": "r", "status": 503})))
     assert (line["message"], line["request_id"], line["status"]) == ("x", "r", 503)
+
+
+def test_a_line_of_a_request_has_its_id_and_its_trace() -> None:
+    """Also one that a handler writes; and none has those of a request that is over."""
+    trace = "0af7651916cd43dd8448eb211c80319c"
+
+    def write() -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(JsonFormatter("p").format(record("x")))
+        return found
+
+    context = contextvars.copy_context()
+    context.run(REQUEST.set, Context("r", {"x-cloud-trace-context": f"{trace}/1;o=1"}))
+    line = context.run(write)
+    assert (line["request_id"], line["logging.googleapis.com/trace"]) == ("r", f"projects/p/traces/{trace}")
+    assert "request_id" not in write()
+
+
+def test_what_became_of_a_request_stands_where_cloud_logging_looks_for_it() -> None:
+    line = json.loads(JsonFormatter().format(record("x", fields={"path": "/predict", "status": 400})))
+    assert line["httpRequest"] == {"requestUrl": "/predict", "status": 400}
 
 
 def test_a_trace_stays_in_its_json_line() -> None:
@@ -234,3 +257,48 @@ def test_that_there_is_no_gpu_is_an_error_only_where_there_is_one(
 ) -> None:
     line = f"E{PREFIX}CudaDriverHelper has not been initialized."
     assert written(caplog, [line], gpu) == [(level, "CudaDriverHelper has not been initialized.")]
+
+
+# Sums
+
+
+async def test_of_many_alike_the_first_is_logged_and_the_others_are_a_number() -> None:
+    told: list[tuple[str, int]] = []
+    sums = Sums(lambda sentence, count: told.append((sentence, count)), 0.01)
+    assert [sums.is_first(sentence) for sentence in ("a", "a", "b", "a")] == [True, False, True, False]
+    assert told == []
+    await until(lambda: told == [("a", 2)])
+    assert not sums.is_first("a")  # it went on, so it is in the next number
+    await until(lambda: told == [("a", 2), ("a", 1)])
+
+
+async def test_sentences_that_are_all_different_are_a_number_too() -> None:
+    told: list[tuple[str, int]] = []
+    sums = Sums(lambda sentence, count: told.append((sentence, count)), 0.01)
+    assert sum(sums.is_first(f"{number} of them") for number in range(100)) == Sums.KINDS + 1
+    await until(lambda: bool(told))
+    assert told == [("others", 100 - Sums.KINDS - 1)]
+
+
+async def test_after_a_pause_the_next_is_a_first_again_and_nothing_is_told_of_none() -> None:
+    told: list[tuple[str, int]] = []
+    sums = Sums(lambda sentence, count: told.append((sentence, count)), 0.01)
+    assert sums.is_first("a")
+    await asyncio.sleep(0.05)
+    assert sums.is_first("a")
+    assert told == []
+
+
+def test_a_loop_that_has_ended_leaves_nothing_to_the_next() -> None:
+    sums = Sums(lambda sentence, count: None)
+
+    async def twice() -> tuple[bool, bool]:
+        return sums.is_first("a"), sums.is_first("a")
+
+    assert asyncio.run(twice()) == asyncio.run(twice()) == (True, False)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.001)

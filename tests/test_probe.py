@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import threading
@@ -115,3 +116,20 @@ def test_a_path_that_cannot_be_asked_for_is_no_answer(path: str) -> None:
     status, reason = probe.get(f"http://127.0.0.1:9{path}", 5)
     assert status == 0
     assert reason
+
+
+async def test_a_port_that_opens_is_waited_for() -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        port = bound.getsockname()[1]
+        waiting = asyncio.create_task(probe.until_open("127.0.0.1", port, 10))
+        await asyncio.sleep(0.2)
+        assert not waiting.done()
+        bound.listen()
+        assert await waiting
+
+
+async def test_a_port_that_does_not_open_is_not_waited_for_for_ever() -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        assert not await probe.until_open("127.0.0.1", bound.getsockname()[1], 0.2)

@@ -22,6 +22,7 @@ DOWN = ["Triton is not ready"]
 class FakeServer:
     def __init__(self) -> None:
         self.up: bool | Exception = True
+        self.answers = True
         self.looks = self.introduced = 0
 
     async def server_ready(self) -> bool:
@@ -36,14 +37,26 @@ class FakeServer:
 
 
 class FakeIndex:
-    def __init__(self) -> None:
+    def __init__(self, models: dict[str, FakeModel]) -> None:
+        self.models = models
+        self.asked = 0
         self.fails: Exception | None = None
         self.refreshed = 0
+        self.refused: list[str] = []
 
     async def refresh(self) -> None:
         self.refreshed += 1
         if self.fails:
             raise self.fails
+
+    async def ready_names(self) -> frozenset[str]:
+        self.asked += 1
+        if self.fails:
+            raise self.fails
+        return frozenset(name for name, model in self.models.items() if not model.lack)
+
+    def refuse(self, sentence: str) -> None:
+        self.refused.append(sentence)
 
 
 class FakeModel:
@@ -51,6 +64,7 @@ class FakeModel:
         self.lack: str | Exception | None = None
         self.spec_fails: Exception | None = None
         self.reads = 0
+        self.refusal = ""
 
     async def lacks(self, version: str = "") -> str | None:
         await asyncio.sleep(0)
@@ -62,6 +76,10 @@ class FakeModel:
         self.reads += 1
         if self.spec_fails:
             raise self.spec_fails
+        self.refusal = ""
+
+    def refuse(self, sentence: str) -> None:
+        self.refusal = sentence
 
 
 class FakeRoute:
@@ -82,8 +100,9 @@ class Stack:
     """A readiness being watched, and the fakes that it watches."""
 
     def __init__(self, models: str = "ab", routes: str = "r", timeout: float = 30.0) -> None:
-        self.server, self.index = FakeServer(), FakeIndex()
+        self.server = FakeServer()
         self.models = {name: FakeModel() for name in models}
+        self.index = FakeIndex(self.models)
         self.routes = {name: FakeRoute() for name in routes}
         needs: dict[str, Need] = {name: Leaf(name, name) for name in models}
         needs |= {name: Leaf(name, models[0]) for name in routes}
@@ -397,3 +416,105 @@ async def test_a_version_is_asked_for_by_its_number() -> None:
     async with stack.watched():
         assert await stack.look() == ["model 'a' has no version 2 that is ready"]
         assert (stack.readiness.lacks("one"), stack.readiness.lacks("two") != []) == ([], True)
+
+
+# What is refused at once
+
+
+def refusals(stack: Stack) -> dict[str, str]:
+    return {name: model.refusal for name, model in stack.models.items() if model.refusal}
+
+
+async def one_look(stack: Stack) -> None:
+    stack.readiness._tell(await stack.readiness._look())
+
+
+async def test_a_model_that_is_lacking_twice_in_a_row_is_refused_until_it_is_read() -> None:
+    stack = Stack(routes="")
+    await one_look(stack)
+    for lack, refused in [
+        ("is not ready", {}),
+        (None, {}),
+        ("is not ready", {}),
+        ("is not in the repository", {"b": "model 'b' is not in the repository"}),
+    ]:
+        stack.models["b"].lack = lack
+        await one_look(stack)
+        assert refusals(stack) == refused
+        assert stack.readiness.ready is (lack is None)
+    stack.models["b"].lack, stack.models["b"].spec_fails = None, Unavailable("cannot be read")
+    await one_look(stack)
+    assert refusals(stack) == refused
+    stack.models["b"].spec_fails = None
+    await one_look(stack)
+    assert (refusals(stack), stack.readiness.missing) == ({}, [])
+
+
+async def test_it_is_called_again_before_the_warm_up() -> None:
+    stack = Stack("a")
+    await one_look(stack)
+    stack.models["a"].lack = "is not ready"
+    await one_look(stack)
+    await one_look(stack)
+    assert refusals(stack) == {"a": "model 'a' is not ready"}
+    stack.models["a"].lack = None
+    stack.routes["r"].fails = Unavailable("cold")
+    await one_look(stack)
+    assert refusals(stack) == {}
+    assert stack.readiness.missing == ["the warm-up of route 'r' failed: cold"]
+
+
+async def test_a_triton_that_is_silent_twice_in_a_row_is_not_called() -> None:
+    stack = Stack(routes="")
+    server = stack.server
+    await one_look(stack)
+    for up, refused in [(False, 0), (True, 0), (False, 0), (False, 1), (False, 2)]:
+        server.up = server.answers = up
+        await one_look(stack)
+        assert len(stack.index.refused) == refused
+        assert stack.readiness.missing == ([] if up else DOWN)
+    assert set(stack.index.refused) == set(DOWN)
+    reads = sum(stack.reads.values())
+    server.up = server.answers = True
+    await one_look(stack)
+    assert sum(stack.reads.values()) == reads + 2
+    assert stack.readiness.ready
+
+
+async def test_a_triton_that_says_no_while_it_loads_one_model_is_called_for_the_others() -> None:
+    stack = Stack(routes="")
+    await one_look(stack)
+    stack.server.up, stack.models["b"].lack = False, "is not ready"
+    for _ in range(3):
+        await one_look(stack)
+    assert (refusals(stack), stack.index.refused) == ({"b": "model 'b' is not ready"}, [])
+    assert stack.readiness.missing == DOWN
+    stack.index.fails = Unavailable("Triton does not say which models it has")
+    await one_look(stack)
+    assert refusals(stack) == {"b": "model 'b' is not ready"}
+    stack.index.fails = None
+    stack.models["b"].lack, stack.models["a"].lack = None, "is not ready"
+    await one_look(stack)
+    assert refusals(stack) == {}
+    await one_look(stack)
+    assert refusals(stack) == {"a": "model 'a' is not ready"}
+
+
+async def test_what_was_refused_for_silence_is_called_once_triton_has_it_though_it_loads_others() -> None:
+    stack = Stack(routes="")
+    await one_look(stack)
+    stack.server.up = stack.server.answers = False
+    await one_look(stack)
+    await one_look(stack)
+    before = stack.reads
+    stack.server.answers, stack.models["b"].lack = True, "is not ready"
+    await one_look(stack)
+    assert stack.reads == {"a": before["a"] + 1, "b": before["b"]}
+
+
+async def test_a_triton_that_starts_is_not_asked_which_models_it_has_again_and_again() -> None:
+    stack = Stack(routes="")
+    stack.server.up = False
+    for _ in range(3):
+        await one_look(stack)
+    assert (stack.index.asked, refusals(stack)) == (0, {})

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from listener import settings
+from listener import app, settings
 from listener.cpus import Cpus
 from listener.errors import ConfigError
 from listener.forms import MIB
+from listener.gate import Limits
 from listener.settings import Settings, env_name
 
 FIELDS = dataclasses.fields(Settings)
@@ -136,10 +137,19 @@ BAD: list[tuple[str, str, str]] = [
     ("LISTENER_MAX_BODY", "1023", "is not between 1024 and 67108864 bytes"),
     ("LISTENER_MAX_BODY", "65MiB", "is not between 1024 and 67108864 bytes"),
     ("LISTENER_MAX_REQUESTS", "0", "is not between 1 and 1000000"),
+    ("LISTENER_QUEUE", "-1", "is not between 0 and 1000000"),
+    ("LISTENER_QUEUE", "all", "is not a whole number"),
+    ("LISTENER_MAX_BYTES", "1", "is not between 1024 and 1099511627776 bytes"),
+    ("LISTENER_ROUTE_SHARE", "0", "is not above 0 and at most 1"),
+    ("LISTENER_ROUTE_SHARE", "75%", "is not a number such as 0.75"),
+    ("LISTENER_CLIENT_SHARE", "nan", "is not above 0 and at most 1"),
+    ("LISTENER_ENDPOINT", "private", "is not one of shared, dedicated"),
     ("LISTENER_TIMEOUT", "0", "is not between 0.001 and 3600 seconds"),
     ("LISTENER_TIMEOUT", "nan", "is not between 0.001 and 3600 seconds"),
     ("LISTENER_TIMEOUT", "1m", "is not a number of seconds"),
     ("LISTENER_DRAIN_TIMEOUT", "inf", "is not between 0 and 3600 seconds"),
+    ("LISTENER_ACCESS_LOG", "all", "is not a number"),
+    ("LISTENER_ACCESS_LOG", "1001", "is not between 0 and 1000"),
     ("LISTENER_LOG_LEVEL", "loud", "is not one of debug, info, warning, error"),
     ("LISTENER_LOG_FORMAT", "xml", "is not one of auto, json, human"),
     ("LISTENER_TRITON_LOG_LEVEL", "verbose", "is not one of debug, info, warning, error"),
@@ -313,12 +323,19 @@ def test_whether_triton_is_on_this_machine(url: str, here: bool) -> None:
     assert Settings(triton_url=url).triton_is_here is here
 
 
-@pytest.mark.parametrize(("value", "has"), [(None, False), ("", False), ("http://127.0.0.1:9023", True)])
-def test_whether_there_is_an_emulator(monkeypatch: pytest.MonkeyPatch, value: str | None, has: bool) -> None:
+@pytest.mark.parametrize("value", [None, "", "http://127.0.0.1:9023", "https://storage.test"])
+def test_whether_there_is_an_emulator(monkeypatch: pytest.MonkeyPatch, value: str | None) -> None:
     monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
     if value is not None:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", value)
-    assert settings.has_storage_emulator() is has
+    assert settings.storage_emulator() == (value or "")
+
+
+def test_an_emulator_that_is_no_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "127.0.0.1:9023")
+    with pytest.raises(ConfigError) as caught:
+        settings.storage_emulator()
+    assert caught.value.mistakes == ("STORAGE_EMULATOR_HOST: '127.0.0.1:9023' is no URL; write http://127.0.0.1:9023",)
 
 
 @pytest.mark.parametrize(
@@ -331,6 +348,33 @@ def test_which_models_are_coalesced(text: str, coalesced: list[str]) -> None:
 
 def test_there_is_one_process_where_nobody_has_made_a_number_of_auto() -> None:
     assert (Settings(workers="auto").worker_count, Settings(workers=3).worker_count) == (1, 3)
+
+
+# What follows from others
+
+
+def test_the_project_is_the_environments() -> None:
+    given: list[dict[str, str]] = [
+        {},
+        {"AIP_PROJECT_NUMBER": "12"},
+        {"GOOGLE_CLOUD_PROJECT": "p", "AIP_PROJECT_NUMBER": "12"},
+    ]
+    assert [settings.project(env) for env in given] == ["", "12", "p"]
+
+
+def test_the_kind_of_endpoint_says_how_long_a_request_may_take() -> None:
+    given: list[dict[str, str]] = [
+        {},
+        {"LISTENER_ENDPOINT": "dedicated"},
+        {"LISTENER_ENDPOINT": "dedicated", "LISTENER_TIMEOUT": "5"},
+    ]
+    assert [settings.read(env).timeout for env in given] == [60.0, 600.0, 5.0]
+
+
+def test_what_requests_may_take_follows_from_the_settings() -> None:
+    assert app.limits(settings.read({})) == Limits(2048, 512 * MIB, 512, 1536, 2048)
+    few = {"max_requests": "3", "queue": "7", "max_bytes": "1024", "route_share": "0.1", "client_share": "0.67"}
+    assert app.limits(settings.read({}, **few)) == Limits(3, 12 * MIB, 7, 1, 2), "one request always fits"
 
 
 # A child gets the same
@@ -357,10 +401,17 @@ ANY = st.builds(
     threads=st.integers(1, 256),
     max_body=st.integers(1024, 64 * MIB),
     max_requests=st.integers(1, 1_000_000),
+    queue=st.one_of(st.integers(0, 1_000_000), st.just("auto")),
+    max_bytes=st.integers(1024, 1 << 40),
+    route_share=st.floats(0, 1, exclude_min=True),
+    client_share=st.floats(0, 1, exclude_min=True),
+    endpoint=st.sampled_from(["shared", "dedicated"]),
     not_coalesced=st.frozensets(st.from_regex(r"[a-z_.]{1,8}|\*", fullmatch=True)),
     timeout=st.floats(0.001, 3600),
     drain_timeout=st.floats(0, 3600),
     reload=st.booleans(),
+    server_timing=st.booleans(),
+    access_log=st.floats(0, 1000),
     log_level=_LEVELS,
     log_format=st.sampled_from(["auto", "json", "human"]),
     triton_log_level=_LEVELS,
@@ -391,3 +442,35 @@ def test_threads_and_processes_follow_the_cpus(monkeypatch: pytest.MonkeyPatch) 
 def test_half_a_cpu_is_two_threads_and_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("listener.cpus.available", lambda: Cpus(0.5, "a test"))
     assert (settings.read({}).thread_count, settings.read({}).process_count) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("environ", "names"),
+    [
+        ({}, []),
+        ({"AIP_HTTP_PORT": "8000"}, ["LISTENER_TRITON_URL: port 8000 is that of AIP_HTTP_PORT"]),
+        ({"AIP_HTTP_PORT": "8002"}, ["LISTENER_TRITON_METRICS_URL: port 8002 is that of AIP_HTTP_PORT"]),
+        (
+            {"LISTENER_TRITON_METRICS_URL": "127.0.0.1:8000"},
+            ["LISTENER_TRITON_METRICS_URL: port 8000 is that of LISTENER_TRITON_URL"],
+        ),
+        ({"AIP_HTTP_PORT": "8000", "LISTENER_TRITON_URL": "triton:8000"}, []),
+        ({"LISTENER_METRICS_PORT": "8003"}, []),
+        (
+            {"LISTENER_METRICS_PORT": "8002"},
+            ["LISTENER_TRITON_METRICS_URL: port 8002 is that of LISTENER_METRICS_PORT"],
+        ),
+        (
+            {"LISTENER_METRICS_PORT": "8080", "LISTENER_TRITON_URL": "triton:8000"},
+            ["LISTENER_METRICS_PORT: port 8080 is that of AIP_HTTP_PORT"],
+        ),
+    ],
+)
+def test_a_port_can_be_one_ones_alone(environ: dict[str, str], names: list[str]) -> None:
+    found = settings.clashes(settings.read(environ))
+    assert [sentence.partition(" as well")[0] for sentence in found] == names
+
+
+def test_the_time_to_stop_is_that_of_the_work_and_a_little_more() -> None:
+    found = settings.read({"LISTENER_DRAIN_TIMEOUT": "60", "LISTENER_TRITON_EXIT_TIMEOUT": "7"})
+    assert (found.worker_patience, found.triton_patience) == (65, 10)

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from listener import observe, settings
 from listener.artifacts import answer, bar, bucket, layout, transfers
@@ -101,7 +101,9 @@ def _present(place: Bucket, store: Store, cloud: Cloud, shown: Shown | None) -> 
             transfer(place, contents, cloud, partial, store.journal(contents.digest), progress)
         return store.publish(contents.digest)
     except OSError as error:
-        raise ConfigError(f"{place}: cannot be stored in {store.root}: {error.strerror}") from None
+        raise ConfigError(
+            f"{place}: cannot be stored in {store.root}: {error.strerror}; name another folder in LISTENER_ARTIFACTS"
+        ) from None
 
 
 def listed(place: Bucket, cloud: Cloud) -> Contents:
@@ -139,8 +141,12 @@ def transfer(place: Bucket, contents: Contents, cloud: Cloud, folder: Path, jour
         transfers.run(Target(place, contents, cloud, folder, noted, progress))
 
 
-if __name__ == "__main__":
-    status = main()
+def leave(status: int) -> NoReturn:
+    """Ends the process. The interpreter would wait for objects that are still on their way when one of them failed."""
     logging.shutdown()
     sys.stdout.flush()
-    os._exit(status)  # the interpreter would wait for objects that are still on their way when one of them failed
+    os._exit(status)
+
+
+if __name__ == "__main__":
+    leave(main())

@@ -14,12 +14,17 @@ import tempfile
 import urllib.parse
 from pathlib import Path
 
+from listener import temporary
+
 
 class Handover:
     """The writer's side.
 
     Args:
         triton_url: of the Triton that will serve the repository.
+
+    Raises:
+        ConfigError: there is no temporary folder.
     """
 
     def __init__(self, triton_url: str) -> None:
@@ -27,14 +32,29 @@ class Handover:
         self._descriptor: int | None = None
 
     def announce(self, folder: Path) -> None:
-        """Tells everybody who looks; the file appears at once as a whole. Files that killed processes left go."""
+        """Tells everybody who looks; the file appears at once as a whole. Files that killed processes left go.
+
+        Raises:
+            ConfigError: it cannot be written.
+        """
         self.close()
         _sweep(self._file.parent)
+        try:
+            self._descriptor = self._written(os.fsencode(folder))
+        except OSError as error:
+            raise temporary.unusable(self._file.parent, error) from None
+
+    def _written(self, text: bytes) -> int:
         descriptor, name = tempfile.mkstemp(prefix=f"{self._file.name}.", dir=self._file.parent)
-        os.write(descriptor, os.fsencode(folder))
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.replace(name, self._file)
-        self._descriptor = descriptor
+        try:
+            os.write(descriptor, text)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.replace(name, self._file)
+        except OSError:
+            os.close(descriptor)
+            os.unlink(name)
+            raise
+        return descriptor
 
     def close(self) -> None:
         """Takes the word back."""
@@ -47,7 +67,11 @@ class Handover:
 
 
 def look(triton_url: str) -> Path | None:
-    """The folder with the repository of the Triton at a URL; None: nobody who lives has said so yet."""
+    """The folder with the repository of the Triton at a URL; None: nobody who lives has said so yet.
+
+    Raises:
+        ConfigError: there is no temporary folder, so that nobody can ever say so.
+    """
     try:
         descriptor = os.open(_file(triton_url), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
@@ -75,4 +99,4 @@ def _sweep(folder: Path) -> None:
 
 def _file(triton_url: str) -> Path:
     port = urllib.parse.urlsplit(triton_url).port
-    return Path(tempfile.gettempdir()) / f"listener-{os.getuid()}-{port}.repository"
+    return temporary.folder() / f"listener-{os.getuid()}-{port}.repository"

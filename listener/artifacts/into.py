@@ -10,24 +10,25 @@ it is not ours.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
-import logging
 import os
 import shutil
+import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import orjson
 
-from listener import forms, observe, settings
+from listener import forms, observe, settings, temporary
 from listener.artifacts import bar, bucket
 from listener.artifacts.bucket import Bucket, Contents, Item
 from listener.artifacts.cloud import Cloud
-from listener.artifacts.fetch import listed, of_one_listing, prepared, transfer
+from listener.artifacts.fetch import leave, listed, of_one_listing, prepared, transfer
 from listener.artifacts.progress import Progress, Shown, megabytes
 from listener.artifacts.store import Store
 from listener.errors import ConfigError
@@ -98,7 +99,7 @@ class Target:
             ConfigError: it cannot be made.
         """
         try:
-            self.state.mkdir(parents=True, exist_ok=True)
+            temporary.private(self.state)
         except OSError as error:
             raise ConfigError(f"{self.named}: cannot be written: {error.strerror} ({error.filename})") from None
 
@@ -196,7 +197,9 @@ def _present(place: Bucket, target: Target, cloud: Cloud, shown: Shown | None) -
     try:
         target.sweep()
         _require_room(place, target, found)
-        target.take(_made(place, target, cloud, found, shown), found.contents.files)
+        made = _made(place, target, cloud, found, shown)
+        with _uninterrupted():
+            target.take(made, found.contents.files)
     except OSError as error:
         raise ConfigError(f"{target.named}: cannot be written: {error.strerror} ({error.filename})") from None
     return found
@@ -210,9 +213,19 @@ def _made(place: Bucket, target: Target, cloud: Cloud, found: Plan, shown: Shown
     with Progress(rest, shown=shown) as progress:
         transfer(place, rest, cloud, partial, target.store.journal(digest), progress)
     for path in found.unchanged:
-        (partial / path).parent.mkdir(parents=True, exist_ok=True)
+        temporary.private((partial / path).parent)
         _link(target.folder / path, partial / path)
     return target.store.publish(digest)
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C comes too late here: the folder is being replaced, which takes a moment."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _link(file: Path, to: Path) -> None:
@@ -279,6 +292,9 @@ def _rest(found: Plan) -> str:
 
 def main(uri: str, folder: str, is_dry: bool) -> int:
     """The command. Returns its exit status; what is wrong goes to stderr, a sentence a line."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as for jobs in the background of a script
+        signal.signal(signal.SIGINT, lambda *_: _stopped(folder))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # see `delivery.fetch_into`
     configured = settings.read()
     observe.set_up(configured.log_level, configured.triton_log_level, configured.log_format, sys.stderr)
     try:
@@ -294,10 +310,18 @@ def main(uri: str, folder: str, is_dry: bool) -> int:
         for mistake in error.mistakes:
             print(f"listener: {mistake}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print(f"listener: stopped; {folder} is as it was", file=sys.stderr)
-        return 130
     return 0
+
+
+def _stopped(folder: str) -> NoReturn:
+    """Ctrl-C ends the process here and now, as any moment will do (store.py).
+
+    Python's KeyboardInterrupt would be forgotten where it comes in a destructor or in the callback of a weak reference
+    (https://docs.python.org/3/reference/datamodel.html#object.__del__), of which imports and Google's client have many.
+    """
+    undrawn = "\r\x1b[K\x1b[?25h" if sys.stderr.isatty() else ""  # the bar's line, and the cursor that it hides
+    os.write(sys.stderr.fileno(), f"{undrawn}listener: stopped; {folder} is as it was\n".encode())
+    os._exit(130)
 
 
 def _place(uri: str) -> str:
@@ -311,7 +335,4 @@ def _place(uri: str) -> str:
 
 
 if __name__ == "__main__":
-    status = main(sys.argv[1], sys.argv[2], sys.argv[3] == "dry")
-    logging.shutdown()
-    sys.stdout.flush()
-    os._exit(status)  # the interpreter would wait for objects that are still on their way when one of them failed
+    leave(main(sys.argv[1], sys.argv[2], sys.argv[3] == "dry"))

@@ -16,8 +16,6 @@ _LARGEST = 512 * _MIB
 MARK = 4 * _MIB
 #: Connections for large objects.
 _FEW = 8
-#: So many of them have something to do however few objects there are, as far as the sizes of parts allow.
-_BUSY = 4
 #: Connections where most of the time is spent waiting for answers.
 _MANY = 16
 #: Objects below this size on the average count as small.
@@ -49,8 +47,8 @@ def connections(sizes: Sequence[int]) -> int:
 
 
 def part_size(sizes: Sequence[int]) -> int:
-    """The size of parts: as large as keeps some connections busy, so that many objects come whole and few in parts."""
-    return min(max(-(-sum(sizes) // _BUSY), SMALLEST), _LARGEST)
+    """The size of parts: as large as keeps all connections busy, so that many objects come whole and few in parts."""
+    return min(max(-(-sum(sizes) // _FEW), SMALLEST), _LARGEST)
 
 
 def cut(span: Span, part: int) -> list[Span]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import email.utils
 import math
 import random
 import time
@@ -49,3 +51,12 @@ class Patience:
         delay = min(math.ldexp(_FIRST, self._tries), _LONGEST) * random.uniform(0.5, 1)
         self._tries = min(self._tries + 1, 16)
         return min(max(delay, again.after), left)
+
+
+def asked_for(retry_after: str) -> float:
+    """Seconds that the other side asks us to wait, in its header: a number, or a date. 0 where it says nothing."""
+    if retry_after.isdigit():
+        return float(retry_after)
+    with contextlib.suppress(ValueError, TypeError):
+        return max(email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time(), 0.0)
+    return 0.0

@@ -146,8 +146,13 @@ class Progress:
         if self._file:
             beside = self._file.with_name(f"{self._file.name}.new")
             with contextlib.suppress(OSError):
-                beside.write_bytes(orjson.dumps(asdict(state)))
+                with open(beside, "wb", opener=_private) as file:
+                    file.write(orjson.dumps(asdict(state)))
                 os.replace(beside, self._file)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
 def percent(file: Path) -> int | None:

@@ -9,26 +9,25 @@ from __future__ import annotations
 import base64
 import contextlib
 import ctypes
-import email.utils
 import http.client
+import json
 import socket
 import ssl
 import threading
-import time
 import urllib.parse
 from collections.abc import Iterator
-from email.message import Message
 from pathlib import Path
 from typing import Any
 
 import requests
-from google.auth.exceptions import TransportError
-from google.auth.transport.requests import Request
 from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_auth_from_url, select_proxy
 
+from listener.artifacts import obstacles
 from listener.artifacts.bucket import Item
+from listener.artifacts.obstacles import Hopeless
 from listener.artifacts.parts import Span
-from listener.artifacts.patience import Again
+from listener.artifacts.patience import Again, asked_for
+from listener.artifacts.tokens import Tokens
 
 #: Bytes of a block; one is held for each connection.
 BLOCK = 256 * 1024
@@ -36,8 +35,9 @@ BLOCK = 256 * 1024
 _SILENCE = 20.0
 #: Not a memoryview, because google_crc32c takes none.
 Block = ctypes.Array[ctypes.c_char]
-_REPEATED = frozenset({408, 429})
 _REPLACED = frozenset({404, 412, 416})
+#: Bytes of an error's body that are looked at.
+_SAID = 4096
 
 
 class Replaced(Exception):
@@ -45,7 +45,7 @@ class Replaced(Exception):
 
 
 class Refused(Exception):
-    """A status that another try does not mend."""
+    """A status that another try does not mend, and what the other side says to it."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(f"{status} {reason}")
@@ -58,14 +58,18 @@ class Media:
     Args:
         endpoint: URL of the API.
         credentials: Google's.
+
+    Raises:
+        Hopeless: certificates that are named to be trusted cannot be read.
     """
 
     def __init__(self, endpoint: str, credentials: Any) -> None:
         self._parts = urllib.parse.urlsplit(endpoint)
-        self._credentials = credentials
         session = requests.Session()  # for tokens; and it knows how this machine goes to the net
-        self._around = session.merge_environment_settings(endpoint, {}, None, None, None)
-        self._tokens = Request(session)
+        around = session.merge_environment_settings(endpoint, {}, None, None, None)
+        self._context = _trusting(around["verify"]) if self._parts.scheme == "https" else None
+        self._proxy = select_proxy(endpoint, around["proxies"])
+        self._tokens = Tokens(credentials, session)
         self._local = threading.local()
         self._open = set[http.client.HTTPConnection]()
         self._lock = threading.Lock()
@@ -77,6 +81,7 @@ class Media:
             Again: no answer, or one that asks for another try.
             Replaced: there is no such generation.
             Refused: any other status.
+            Hopeless: no way leads there.
             GoogleAuthError: of the credentials.
         """
         connection = self._connection()
@@ -95,6 +100,8 @@ class Media:
         except TimeoutError:
             raise Again(f"no bytes for {_SILENCE:g} s") from None
         except (http.client.HTTPException, OSError) as error:
+            if why := obstacles.lasting(error, self._parts.hostname):
+                raise Hopeless(why) from None
             raise Again(f"the connection was lost: {error or type(error).__name__}") from None
         finally:
             if not finished:
@@ -135,12 +142,7 @@ class Media:
         if len(span) < item.size:
             headers["Range"] = f"bytes={span.start}-{span.stop - 1}"
         url = f"{path}?alt=media&generation={item.generation}"
-        try:
-            self._credentials.before_request(
-                self._tokens, "GET", f"{self._parts.scheme}://{self._parts.netloc}{url}", headers
-            )
-        except TransportError as error:
-            raise Again(f"no token can be had: {error}") from None
+        self._local.token = self._tokens.sign(f"{self._parts.scheme}://{self._parts.netloc}{url}", headers)
         connection.request("GET", url, headers=headers)
         return connection.getresponse()
 
@@ -168,17 +170,11 @@ class Media:
         status = response.status
         if status in _REPLACED:
             return Replaced()
-        if status in _REPEATED or status >= 500:
-            return Again(f"{status} {response.reason}", _seconds(response.headers))
-        if status == 401 and getattr(self._credentials, "token", None) and not self._renewed():
-            self._credentials.refresh(self._tokens)
+        if obstacles.is_passing(status):
+            return Again(f"{status} {response.reason}", asked_for(response.headers.get("retry-after", "")))
+        if status == 401 and self._tokens.renew(self._local.token):
             return Again(f"{status} {response.reason}")
-        return Refused(status, response.reason)
-
-    def _renewed(self) -> bool:
-        """Whether this thread has renewed credentials already that are still not taken."""
-        before, self._local.renewed = getattr(self._local, "renewed", None), time.monotonic()
-        return before is not None and time.monotonic() - before < _SILENCE
+        return Refused(status, ": ".join(filter(None, [response.reason, _message(response)])))
 
     def _connection(self) -> http.client.HTTPConnection:
         connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
@@ -198,21 +194,35 @@ class Media:
         host, port = self._parts.hostname or "", self._parts.port
         if self._parts.scheme != "https":
             return http.client.HTTPConnection(host, port, timeout=_SILENCE)
-        verify = self._around["verify"]
-        trusted = verify if isinstance(verify, str) else DEFAULT_CA_BUNDLE_PATH
-        in_folder = Path(trusted).is_dir()
-        context = ssl.create_default_context(
-            cafile=None if in_folder else trusted, capath=trusted if in_folder else None
-        )
-        proxy = select_proxy(self._parts.geturl(), self._around["proxies"])
-        if not proxy:
-            return http.client.HTTPSConnection(host, port, timeout=_SILENCE, context=context)
-        through = urllib.parse.urlsplit(proxy if "//" in proxy else f"//{proxy}")
+        if not self._proxy:
+            return http.client.HTTPSConnection(host, port, timeout=_SILENCE, context=self._context)
+        through = urllib.parse.urlsplit(self._proxy if "//" in self._proxy else f"//{self._proxy}")
         connection = http.client.HTTPSConnection(
-            through.hostname or "", through.port, timeout=_SILENCE, context=context
+            through.hostname or "", through.port or http.client.HTTP_PORT, timeout=_SILENCE, context=self._context
         )
-        connection.set_tunnel(host, port or 443, _proxy_headers(proxy))
+        connection.set_tunnel(host, port or http.client.HTTPS_PORT, _proxy_headers(self._proxy))
         return connection
+
+
+def _trusting(verify: Any) -> ssl.SSLContext:
+    """Trusts those whom requests would trust: a file or a folder of certificates that the environment names."""
+    trusted = verify if isinstance(verify, str) else DEFAULT_CA_BUNDLE_PATH
+    in_folder = Path(trusted).is_dir()
+    try:
+        return ssl.create_default_context(cafile=None if in_folder else trusted, capath=trusted if in_folder else None)
+    except OSError as error:
+        raise Hopeless(
+            f"certificates cannot be read from {trusted}, which REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names: "
+            f"{error.strerror or error}"
+        ) from None
+
+
+def _message(response: http.client.HTTPResponse) -> str:
+    """What an error's body says to people: JSON as of the API, or a line of text."""
+    said = response.read(_SAID).decode(errors="replace").strip()
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        return str(json.loads(said)["error"]["message"])
+    return "" if said.startswith(("<", "{")) else said
 
 
 def _proxy_headers(proxy: str) -> dict[str, str]:
@@ -220,13 +230,3 @@ def _proxy_headers(proxy: str) -> dict[str, str]:
     if not user:
         return {}
     return {"Proxy-Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
-
-
-def _seconds(headers: Message) -> float:
-    """Retry-After: seconds, or a date."""
-    given = headers.get("retry-after", "")
-    if given.isdigit():
-        return float(given)
-    with contextlib.suppress(ValueError, TypeError):
-        return max(email.utils.parsedate_to_datetime(given).timestamp() - time.time(), 0.0)
-    return 0.0

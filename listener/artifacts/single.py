@@ -13,6 +13,7 @@ import os
 import re
 from pathlib import Path
 
+from listener import temporary
 from listener.artifacts import layout
 from listener.artifacts.layout import CONFIG_FILE, Kind, Single
 from listener.artifacts.store import Store
@@ -76,11 +77,11 @@ def _key(model: Single, target: Path) -> str:
 
 
 def _link(made: Path, model: Single, target: Path) -> None:
-    made.mkdir(parents=True, exist_ok=True)
+    temporary.private(made)
     if not model.version:
         _symlink(made / model.name, target)
         return
-    (made / model.name).mkdir(exist_ok=True)
+    temporary.private(made / model.name)
     _symlink(made / model.name / model.version, target)
     if (target / CONFIG_FILE).exists():
         _symlink(made / model.name / CONFIG_FILE, target / CONFIG_FILE)

@@ -19,10 +19,10 @@ import logging
 import os
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from listener import temporary
 from listener.errors import ConfigError
 
 log = logging.getLogger("listener.artifacts")
@@ -34,6 +34,9 @@ class Store:
     Args:
         artifacts: LISTENER_ARTIFACTS, or '' for a root of our own.
         key: stands for the place.
+
+    Raises:
+        ConfigError: there is no temporary folder for a root of our own.
     """
 
     def __init__(self, artifacts: str, key: str) -> None:
@@ -47,7 +50,7 @@ class Store:
 
     def partial(self, digest: str) -> Path:
         """A folder to fetch a state into, with what an interrupted start left of it; what one left of others goes."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        temporary.private(self._folder)
         for left in [*self._folder.glob("*.partial"), *self._folder.glob("*.parts")]:
             if left.stem != digest:
                 shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink()
@@ -158,7 +161,10 @@ class Store:
 
     def _make_root(self) -> None:
         try:
-            self.root.mkdir(mode=0o777 if self._keeps else 0o700, parents=self._keeps, exist_ok=True)
+            if self._keeps:
+                temporary.private(self.root)
+            else:
+                self.root.mkdir(mode=0o700, exist_ok=True)
         except FileExistsError as error:  # also where it was there, and the last user of it removed it in this moment
             if not self.root.is_dir() and os.path.lexists(self.root) and not self.root.is_dir():
                 raise self._unusable(error) from None
@@ -189,4 +195,4 @@ def _flush(folder: Path) -> None:
 
 def _temporary() -> Path:
     """A root of our own, which is the same for each process of this user."""
-    return Path(tempfile.gettempdir()) / f"listener-{os.getuid()}-artifacts"
+    return temporary.folder() / f"listener-{os.getuid()}-artifacts"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import threading
-import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +22,7 @@ from listener.artifacts.cloud import Cloud
 from listener.artifacts.journal import Journal
 from listener.artifacts.parts import Mark, Span
 from listener.artifacts.reading import BLOCK, Block
+from listener.artifacts.unpacking import Unpacker
 from listener.errors import ConfigError
 
 #: How often an object is fetched that arrives damaged.
@@ -133,6 +133,7 @@ class File:
     _left: int = 0
     _attempts: int = 1
     _descriptor: int = -1
+    _is_spoilt: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def begin(self) -> list[Job]:
@@ -185,18 +186,18 @@ class File:
             self._note(Mark(Span(begin, position), crc), journal=len(span) > parts.MARK or span.start > 0)
 
     def _unpack(self, span: Span) -> None:
-        """Writes what is packed in the object; one that only says so is written as it is. Not noted: begun anew."""
-        unpacker: zlib._Decompress | None = None
-        written = crc = 0
+        """Writes what is packed in the object. Not noted: begun anew."""
+        unpacker, written, crc = Unpacker(), 0, 0
         for block in map(bytes, self._blocks(span)):
-            if not crc and not written and unpacker is None and block.startswith(b"\x1f\x8b"):
-                unpacker = zlib.decompressobj(31)
             crc = checksum.extend(crc, block)
-            for piece in _unpacked(unpacker, block):
+            for piece in unpacker.pieces(block):
                 _write(self._descriptor, piece, written)
                 written += len(piece)
             self.target.progress.add(len(block))
-        os.ftruncate(self._descriptor, written)
+        rest = unpacker.end()
+        _write(self._descriptor, rest, written)
+        os.ftruncate(self._descriptor, written + len(rest))
+        self._is_spoilt = unpacker.is_spoilt
         self._note(Mark(span, crc), journal=False)
 
     def _blocks(self, span: Span) -> Iterator[Block]:
@@ -219,6 +220,11 @@ class File:
                 return []
         if self.item.crc32c not in (None, parts.whole(self._marks)):
             return self._anew()
+        if self._is_spoilt:  # as it lies there: on its way nothing was damaged
+            raise ConfigError(
+                f"{self.target.place}: {self.item.name!r} is stored with Content-Encoding gzip and cannot be unpacked; "
+                "upload it again"
+            )
         if self.item.packed:
             self._note_unpacked()
         os.fsync(self._descriptor)
@@ -286,13 +292,3 @@ def _write(descriptor: int, data: bytes | Block, position: int) -> None:
     count = os.pwrite(descriptor, data, position)
     if count < len(data):
         _write(descriptor, bytes(data)[count:], position + count)
-
-
-def _unpacked(unpacker: zlib._Decompress | None, block: bytes) -> Iterator[bytes]:
-    """Pieces of at most a block, however much is packed in it."""
-    if unpacker is None:
-        yield block
-        return
-    while block:
-        yield unpacker.decompress(block, BLOCK)
-        block = unpacker.unconsumed_tail

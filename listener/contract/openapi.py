@@ -63,7 +63,7 @@ _ERROR: Schema = {
 _HEALTH: Schema = {
     "type": "object",
     "properties": {
-        "status": {"type": "string", "enum": ["starting", "ready", "not ready", "draining", "failed"]},
+        "status": {"type": "string", "enum": ["starting", "downloading", "ready", "not ready", "draining", "failed"]},
         "missing": {"type": "array", "items": _STRING, "description": "What stands before the next prediction."},
     },
     "required": ["status", "missing"],

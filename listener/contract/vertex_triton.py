@@ -72,7 +72,9 @@ def redirected(method: str, target: str) -> Redirected:
 
 
 def model_of(path: str) -> tuple[str, str]:
-    """Model and version ("" = none) of a path that ends in /infer."""
+    """Model and version of a path as `redirected` gives it; "" = it names none."""
+    if not path.startswith("/v2/models/"):
+        return "", ""
     _, _, _, model, *rest = path.split("/")
     return urllib.parse.unquote(model, errors="surrogateescape"), rest[1] if rest[0] == "versions" else ""
 

@@ -16,8 +16,8 @@ from listener.contract import oip, vertex_triton
 from listener.contract.answer import Answer
 from listener.contract.vertex_triton import REDIRECT
 from listener.endpoints.inference import generated, infer, passed
-from listener.endpoints.predict import chosen_by_path, lowered
-from listener.endpoints.serving import Endpoint, Loaded, body_of, in_time, response
+from listener.endpoints.predict import Choice, chosen_by_path, lowered
+from listener.endpoints.serving import Endpoint, Loaded, body_of, entering, in_time, response
 from listener.endpoints.stream import from_triton, written
 from listener.errors import TritonFailed
 from listener.gate import Gate, Permit, Phase
@@ -97,19 +97,22 @@ class Oip:
 
     async def infer(self, request: web.Request) -> web.StreamResponse:
         headers = lowered(request)
-        with self._gate.enter():
+        async with entering(self._gate, request) as permit:
+            model, version = self._chosen(permit, request)
             checked = oip.request(await body_of(request), headers)
-            return response(await infer(self._loaded(), *chosen_by_path(request), checked, headers))
+            return _counted(permit, await infer(self._loaded(), model, version, checked, headers))
 
     async def generate(self, request: web.Request) -> web.StreamResponse:
-        with self._gate.enter():
-            body, path = oip.checked_json(await body_of(request)), generate_path(*chosen_by_path(request), stream=False)
-            return response(generated(await self._loaded().relay.post(path, body, {})))
+        async with entering(self._gate, request) as permit:
+            path = generate_path(*self._chosen(permit, request), stream=False)
+            body = oip.checked_json(await body_of(request))
+            return _counted(permit, generated(await self._loaded().relay.post(path, body, {})))
 
     async def generate_stream(self, request: web.Request) -> web.StreamResponse:
         async def source(permit: Permit) -> AsyncGenerator[bytes, None]:
+            path = generate_path(*self._chosen(permit, request))
             body = oip.checked_json(await body_of(request))
-            return from_triton(self._loaded().relay, generate_path(*chosen_by_path(request)), body)
+            return from_triton(self._loaded().relay, path, body)
 
         return await written(request, self._gate, source)
 
@@ -123,12 +126,26 @@ class Oip:
         if method == "GET":
             return response(await self._told(relay.get(path)))
         headers = lowered(request)
-        with self._gate.enter():
+        async with entering(self._gate, request) as permit:
+            model, version = vertex_triton.model_of(path)
+            if model:
+                serving.router.share(permit, model)
             body = await body_of(request)
             if path.endswith("/infer"):
-                model, version = vertex_triton.model_of(path)
-                return response(await infer(serving, model, version, oip.request(body, headers), headers))
-            return response(passed(await relay.post(path, oip.checked_json(body), {})))
+                return _counted(permit, await infer(serving, model, version, oip.request(body, headers), headers))
+            return _counted(permit, passed(await relay.post(path, oip.checked_json(body), {})))
+
+    def _chosen(self, permit: Permit, request: web.Request) -> Choice:
+        """Model and version by the path; the permit is one of that model's from now on."""
+        chosen = chosen_by_path(request)
+        self._loaded().router.share(permit, chosen.model)
+        return chosen
+
+
+def _counted(permit: Permit, answer: Answer) -> web.Response:
+    """An answer whose status is Triton's own."""
+    permit.status = answer.status
+    return response(answer)
 
 
 def _usable(metadata: bytes) -> bytes:

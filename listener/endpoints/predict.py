@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from functools import partial
+from time import monotonic
 from types import MappingProxyType
 from typing import NamedTuple
 
 from aiohttp import web
 
-from listener.call import NOTHING, Body, Call, Columns, Context, Reply
+from listener.access import AccessLog
+from listener.call import NOTHING, REQUEST, Body, Call, Columns, Context, Reply
 from listener.contract import instances, media, oip
 from listener.contract.answer import Answer
 from listener.contract.compression import chosen, compressed
 from listener.contract.media import Form, Wanted
 from listener.endpoints.inference import infer
-from listener.endpoints.serving import Endpoint, Loaded, Reader, body_of, response
+from listener.endpoints.serving import Endpoint, Loaded, Reader, body_of, most_bytes, pattern, response
 from listener.errors import HandlerFailed
-from listener.gate import Gate
+from listener.gate import TIME, Gate, Permit
+from listener.metrics.times import Times
 from listener.middleware import REQUEST_ID
 
 #: Looking a member up in an enumeration costs more than all else that is done with it.
@@ -42,14 +45,27 @@ class Predict:
         gate: lets requests in.
         loaded: gives the service; called only once the gate is open.
         compress_from: bytes of an answer from which on it is compressed where the client takes that.
+        access: says now and then what was answered.
+        tells_times: whether the answer to a request whose time is measured says where it went.
     """
 
-    def __init__(self, gate: Gate, loaded: Loaded, compress_from: int) -> None:
-        self.gate = gate
+    def __init__(
+        self, gate: Gate, loaded: Loaded, compress_from: int, access: AccessLog, tells_times: bool = False
+    ) -> None:
+        self.gate, self._access, self._tells_times = gate, access, tells_times
         self._loaded, self._compress_from = loaded, compress_from
 
     async def __call__(
-        self, headers: Mapping[str, str], wanted: Wanted, request_id: str, read: Reader, by_path: Choice = NONE
+        self,
+        headers: Mapping[str, str],
+        wanted: Wanted,
+        request_id: str,
+        read: Reader,
+        by_path: Choice = NONE,
+        nbytes: int = 0,
+        client: str = "",
+        path: str = "",
+        route: str = "",
     ) -> Answer:
         """Holds a permit from before the body is read until the answer is encoded.
 
@@ -59,27 +75,54 @@ class Predict:
             request_id: for the context.
             read: gives the body.
             by_path: model and version, where the path says them.
+            nbytes: of the body, at most.
+            client: its address.
+            path: that it came to.
+            route: the same with names in braces; "" = it has none.
 
         Raises:
             ListenerError: as the answer shall say it.
         """
-        with (permit := self.gate.enter()) as deadline:
-            context = Context(request_id, headers, NOTHING, NOTHING, deadline, *by_path, after=permit.after)
-            body = await read()
+        spans = self.gate.spans
+        recording = spans.recording(headers, path, route or path, request_id) if spans else None
+        with self.gate.enter(headers.get(TIME), nbytes, client, recording) as permit:
+            if permit.turn:
+                await permit.wait()
+            context = Context(request_id, headers, NOTHING, NOTHING, permit.deadline, *by_path, stay=permit)
+            REQUEST.set(context)
+            body, times = await read(), permit.times
+            if times:
+                times.read = monotonic()
             call = None if wanted.form is _BINARY else read_call(body, wanted.form, context)
             if call is None:
-                return await self._infer(bytes(body), context)
+                return await self._infer(bytes(body), context, permit)
             reply = await self._loaded().router(call)
+            if times:
+                times.replied = monotonic()
             answer = _as_npy(reply) if wanted.as_npy else _as_json(reply, call)
+            if times:
+                answer = self._told(answer, times, permit, path)
             return answer if len(answer.body) < self._compress_from else await _smaller(answer, headers)
 
-    async def _infer(self, body: bytes, context: Context) -> Answer:
+    def _told(self, answer: Answer, times: Times, permit: Permit, path: str) -> Answer:
+        """The answer to a request whose time is measured: the caller is told of it, and so is the log now and then."""
+        (entered, begun), now = permit.began(), monotonic()
+        sizes = permit.nbytes, len(answer.body)
+        self._access.answered(path, permit.route, answer.status, sizes, now - entered, now)
+        if not self._tells_times:
+            return answer
+        return answer._replace(headers={**answer.headers, "Server-Timing": times.header(begun - entered, now)})
+
+    async def _infer(self, body: bytes, context: Context, permit: Permit) -> Answer:
         """A request of the Open Inference Protocol goes to the chosen model as it is, past its handler."""
         serving = self._loaded()
         request = oip.request(body, context.headers)
         call = Call((), context._replace(parameters=oip.parameters(request)))
         step, call = await serving.router.choose_step(call)
-        return await infer(serving, step.past_handler(), call.context.version, request, context.headers)
+        permit.took(step.name, step.model)
+        answer = await infer(serving, step.past_handler(), call.context.version, request, context.headers)
+        permit.status = answer.status
+        return answer
 
 
 def predict(answer: Predict) -> Endpoint:
@@ -88,9 +131,19 @@ def predict(answer: Predict) -> Endpoint:
     async def endpoint(request: web.Request) -> web.StreamResponse:
         headers = lowered(request)
         wanted = media.wanted(headers)
-        return response(
-            await answer(headers, wanted, request[REQUEST_ID], partial(body_of, request), chosen_by_path(request))
+        identifier, read, chosen = request[REQUEST_ID], partial(body_of, request), chosen_by_path(request)
+        given = await answer(
+            headers,
+            wanted,
+            identifier,
+            read,
+            chosen,
+            most_bytes(request),
+            request.remote or "",
+            request.path,
+            pattern(request) if answer.gate.spans else "",
         )
+        return response(given)
 
     return endpoint
 
@@ -146,4 +199,5 @@ async def _smaller(answer: Answer, headers: Mapping[str, str]) -> Answer:
     if not coding:
         return answer
     body = await asyncio.to_thread(compressed, answer.body, coding)
-    return answer._replace(body=body, headers={"Content-Encoding": coding, "Vary": "Accept-Encoding"})
+    more = {"Content-Encoding": coding, "Vary": "Accept-Encoding"}
+    return answer._replace(body=body, headers={**answer.headers, **more})

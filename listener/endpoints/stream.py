@@ -20,7 +20,7 @@ from listener.contract import events, instances, media
 from listener.contract.media import Form
 from listener.endpoints.inference import refused
 from listener.endpoints.predict import chosen_by_path, lowered, read_call
-from listener.endpoints.serving import Loaded, body_of, response
+from listener.endpoints.serving import Loaded, body_of, entering, response
 from listener.errors import BadRequest, HandlerFailed
 from listener.gate import Gate, Permit
 from listener.middleware import REQUEST_ID, REQUEST_ID_HEADER, refusal
@@ -38,6 +38,7 @@ class _Refused(Exception):
 
     def __init__(self, status: int, body: bytes) -> None:
         super().__init__(status)
+        self.status = status
         self.answer = refused(status, body)
 
 
@@ -49,8 +50,7 @@ async def written(request: web.Request, gate: Gate, source: _Source) -> web.Stre
     """
     out: web.StreamResponse | None = None
     try:
-        permit = gate.enter()
-        with permit:
+        async with entering(gate, request) as permit:
             async with aclosing(await source(permit)) as made:
                 async for piece in made:
                     out = out or await _begun(request)
@@ -129,7 +129,7 @@ class PredictStream:
 
     async def _source(self, request: web.Request, permit: Permit) -> AsyncGenerator[bytes, None]:
         serving, headers, chosen = self._loaded(), lowered(request), chosen_by_path(request)
-        context = Context(request[REQUEST_ID], headers, model=chosen.model, version=chosen.version, after=permit.after)
+        context = Context(request[REQUEST_ID], headers, model=chosen.model, version=chosen.version, stay=permit)
         form = media.wanted(headers).form
         body = await body_of(request)
         said = generate_form(body) if form is Form.JSON else None

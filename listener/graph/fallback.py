@@ -6,9 +6,10 @@ import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
-from listener.call import Call, Reply
+from listener.call import Call, Failed, Reply
 from listener.decoupled import Piece
 from listener.errors import ListenerError
+from listener.graph.grouping import each, part, put
 from listener.graph.node import Node
 from listener.graph.streaming import stream
 
@@ -32,11 +33,25 @@ class Fallback:
         call = call._replace(shared=True)
         for index, node in enumerate(self._nodes[:-1]):
             try:
-                return await node(call)
+                reply = await node(call)
             except ListenerError as error:
                 if not self._goes_on(index, error, call):
                     raise
+            else:
+                return await self._mended(index, reply, call) if call.alone else reply
         return await self._nodes[-1](call)
+
+    async def _mended(self, index: int, reply: Reply, call: Call) -> Reply:
+        """A node's answer, with that of the next ones for those instances that it failed on and another one may not."""
+        made = list(each(reply))
+        places = [place for place, said in enumerate(made) if isinstance(said, Failed) and said.status >= 500]
+        if not places or not self._has_time(index, made[places[0]]["error"], call):
+            return reply
+        try:
+            put(made, places, await part(call, places, Fallback(self._name, self._nodes[index + 1 :])))
+        except ListenerError:
+            return reply
+        return Reply(made)
 
     async def stream(self, call: Call) -> AsyncGenerator[Piece, None]:
         """As pieces: once the first one is there, the status has gone out, and a failure stays one."""
@@ -54,9 +69,13 @@ class Fallback:
                     raise
 
     def _goes_on(self, index: int, error: ListenerError, call: Call) -> bool:
-        """Whether the next node is asked, which the log says."""
-        if error.status < 500 or call.context.remaining() == 0:
+        """Whether the next node is asked."""
+        return error.status >= 500 and self._has_time(index, error.message, call)
+
+    def _has_time(self, index: int, reason: str, call: Call) -> bool:
+        """Whether there is time for the next node, which the log says then."""
+        if call.context.remaining() == 0:
             return False
-        fields = {"request_id": call.context.request_id, "reason": error.message}
+        fields = {"request_id": call.context.request_id, "reason": reason}
         log.warning("%r falls back from node %d", self._name, index, extra={"fields": fields})
         return True

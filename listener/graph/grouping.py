@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -10,12 +11,18 @@ from typing import TypeVar
 
 from listener.at_once import at_once
 from listener.call import Call, Failed, Json, Reply
-from listener.errors import DeadlineExceeded, InstanceError, InstancesFailed
+from listener.errors import DeadlineExceeded, InstanceError, InstancesFailed, ListenerError
 from listener.graph.node import Node
 from listener.hooks import Hook
 from listener.pool import Pool
 
 K = TypeVar("K", bound=Hashable)
+
+log = logging.getLogger("listener.graph")
+
+#: Instances that are tried by themselves at a time; those of one model may share calls again (`triton/coalesce.py`). If
+#: none of the first ones works, no instance is to blame, and a model that fails on everything is not asked about all.
+_PROBED = 8
 
 
 def by_keys(keys: Sequence[K], node: Callable[[K], Node]) -> Node:
@@ -96,6 +103,8 @@ async def onward(call: Call, given: Sequence[Json], node: Node) -> Reply:
 async def one_by_one(call: Call, node: Node) -> Reply:
     """What a node says, with `Failed` for each instance that it blames; it is asked again about the others.
 
+    Where Triton fails on them together, each is tried by itself, once.
+
     Raises:
         ListenerError: as the node, where no instance of the request is to blame.
         DeadlineExceeded: the time was up before all of them were told.
@@ -117,10 +126,56 @@ async def one_by_one(call: Call, node: Node) -> Reply:
             plain = call.plain()
             asked = plain._replace(instances=[plain.instances[index] for index in left])
             continue
+        except ListenerError as error:
+            if not error.of_rows or len(left) == 1:
+                raise
+            reply = await _each_alone(call.plain(), left, node, error)
         if not failed:
             return reply
         return Reply(_filled(failed, left, each(reply)))
     return Reply([failed[index] for index in range(len(call.instances))])
+
+
+async def _each_alone(call: Call, left: Sequence[int], node: Node, failure: ListenerError) -> Reply:
+    """What a node says of some instances, each by itself; `Failed` for those on which Triton fails again.
+
+    Raises:
+        ListenerError: `failure`, which befell them together, where none of the first ones works; or another one.
+    """
+    first = left[:: -(-len(left) // _PROBED)]  # from everywhere, as wrong ones often stand together
+    made = await _tried(call, first, node)
+    if all(isinstance(said, Failed) for said in made.values()):
+        raise failure
+    _note(failure, call)
+    made |= await _tried(call, sorted(frozenset(left) - made.keys()), node)
+    return Reply([made[index] for index in left])
+
+
+def _note(failure: ListenerError, call: Call) -> None:
+    """The log line of a failure that no caller is told of; as `middleware.refusal` has it."""
+    fields = {"request_id": call.context.request_id, "status": failure.status, "code": failure.code}
+    level = logging.ERROR if failure.status >= 500 else logging.INFO
+    log.log(level, "on several instances together: %s", failure.for_log(), extra={"fields": fields})
+
+
+async def _tried(call: Call, indices: Sequence[int], node: Node) -> dict[int, Json]:
+    """The predictions of instances each by itself, by their places."""
+    calls = [partial(_alone, call._replace(instances=[call.instances[index]]), node) for index in indices]
+    return dict(zip(indices, await at_once(calls, _PROBED) if calls else [], strict=True))
+
+
+async def _alone(call: Call, node: Node) -> Json:
+    """The prediction of a call's only instance."""
+    try:
+        return each(await node(call))[0]
+    except InstanceError as error:
+        return Failed(error.reason)
+    except InstancesFailed as error:
+        return Failed(error.errors[0].reason if error.errors else error.message)
+    except ListenerError as error:
+        if not error.of_rows:
+            raise
+        return Failed(error.message, error.status)
 
 
 async def _turn_of_others(call: Call) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Collection, Mapping
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Protocol
 
-from listener.call import Call, Columns, Context, Reply, whole
-from listener.errors import BadRequest, ListenerError, UnknownModel
+from listener.call import Call, Columns, Context, Reply, Stay, whole
+from listener.errors import BadRequest, ListenerError, Unavailable, UnknownModel
 from listener.graph.node import Node
 from listener.graph.step import Step
 from listener.handler import Handler, Model
@@ -61,6 +62,7 @@ class Router:
     ) -> None:
         self.steps, self.graphs, self.default = steps, graphs, default
         self.alone, self._single = alone, single
+        self._several = len(steps) + len(graphs) > 1
         self._usual: Node | None = None if default in alone else steps.get(default) or graphs.get(default)
         self._models, self._relay, self._pool = models, relay, pool
         self._unrouted: dict[str, tuple[Model, Step]] = {}
@@ -69,7 +71,31 @@ class Router:
         context = call.context
         if context.parameters or context.model or self._usual is None:
             return self._chosen(call)
+        if (stay := context.stay) is not None:
+            stay.route = self.default
+            if self._several:
+                stay.share(self.default)
         return self._usual(call)  # as most requests have it
+
+    def share(self, stay: Stay | None, name: str) -> None:
+        """A request is for a route, or for a model beside them; it takes of its share where there is more than one.
+
+        Raises:
+            Overloaded: too many for it are here.
+        """
+        if stay is None:
+            return
+        stay.route = name if self._is_known(name) else "unknown"
+        if self._several:
+            stay.share(name)
+
+    def _is_known(self, name: str) -> bool:
+        """Whether there is such a route or model: what callers make up is not counted by its name."""
+        if name in self.steps or name in self.graphs:
+            return True
+        with suppress(Unavailable):  # Triton has not said which it has
+            return name in self._models.names()
+        return False
 
     async def _chosen(self, call: Call) -> Reply:
         node, call = await self.choose(call)
@@ -82,8 +108,10 @@ class Router:
             BadRequest: the parameters name no route, model or version.
             UnknownModel: the path does.
             Unavailable: the model is there and not ready.
+            Overloaded: too many requests for it are here.
         """
         name = _asked_for(call.context) or self._default()
+        self.share(call.context.stay, name)
         call = self._told(name, call)
         if graph := self.graphs.get(name):
             return graph, await self._of_graph(name, call)
@@ -109,6 +137,7 @@ class Router:
             BadRequest: likewise, or the route has several steps.
         """
         name = _asked_for(call.context) or self._default()
+        self.share(call.context.stay, name)
         if (single := self._single.get(name)) is not None:
             return single, await self._at_version(name, single, call)
         if name in self.graphs:

@@ -102,7 +102,7 @@ class Shadow:
         log.warning(told, self._name, self.counts.dropped, len(self._running))
 
     async def _sent(self, call: Call, said: Sequence[Json] | None) -> None:
-        context = call.context._replace(deadline=time.monotonic() + self._timeout, after=None)
+        context = call.context._replace(deadline=time.monotonic() + self._timeout, stay=None)
         fields = {"request_id": context.request_id}
         ASIDE.set(True)  # this task's alone
         try:

@@ -54,6 +54,8 @@ class Step:
         self._generic = handler.models[self.model] if type(handler) is Handler else None
 
     def __call__(self, call: Call) -> Awaitable[Reply]:
+        if (stay := call.context.stay) is not None:
+            stay.took(self.name, self.model)
         if self.version and not call.context.version:
             return self._fixed(call)
         return one_by_one(call, self._asked) if call.alone else self._asked(call)

@@ -12,7 +12,7 @@ from typing import Any
 
 from listener.batches import padding
 from listener.tensors import PAD, ModelSpec, TensorError, TensorSpec
-from listener.tools.model_config import ModelConfig
+from listener.tools.model_config import ModelConfig, type_name
 from listener.tools.onnx_model import Signature, Tensor
 
 DEFAULT_MAX_BATCH_SIZE = 4
@@ -78,7 +78,7 @@ def check_padding(config: ModelConfig, found: ModelSpec) -> Iterator[str]:
 def _declared(entry: Any) -> TensorSpec:
     return TensorSpec(
         entry.name,
-        _datatype(_type_name(entry)),
+        _datatype(type_name(entry)),
         tuple(entry.dims),
         optional=bool(getattr(entry, "optional", False)),
         ragged=bool(getattr(entry, "allow_ragged_batch", False)),
@@ -99,7 +99,7 @@ def _check_tensor(
     config: ModelConfig, where: tuple[str, int], entry: Any, signature: Signature, tensor: Tensor, batch: int | None
 ) -> Iterator[str]:
     what = f'{where[0]} "{entry.name}"'
-    declared = "" if not entry.data_type else _type_name(entry)
+    declared = "" if not entry.data_type else type_name(entry)
     for name in ("data_type", "dims"):
         if not getattr(entry, name):
             sentence = "is missing; Triton's own onnxruntime backend fills in all inputs or outputs, or none"
@@ -116,10 +116,6 @@ def _check_tensor(
 def _is_scalar(tensor: Tensor, batch: int | None) -> bool:
     """Whether the file has nothing but the batch dimension."""
     return bool(batch) and tensor.dims == (-1,)
-
-
-def _type_name(entry: Any) -> str:
-    return str(entry.DESCRIPTOR.fields_by_name["data_type"].enum_type.values_by_number[entry.data_type].name)
 
 
 def _check_optional(config: ModelConfig, where: tuple[str, int], entry: Any, signature: Signature) -> Iterator[str]:

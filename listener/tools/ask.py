@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from listener import forms
 from listener.errors import ConfigError
 
 #: How pictures begin: PNG, JPEG, GIF, BMP, TIFF, WebP.
@@ -98,8 +99,7 @@ def _answer(url: str, body: bytes | None, timeout: float) -> tuple[int, str]:
 
 def _opener(url: str) -> urllib.request.OpenerDirector:
     """Through the proxy that the environment names, unless the listener is on this machine."""
-    local = urllib.parse.urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")
-    return urllib.request.build_opener(urllib.request.ProxyHandler({} if local else None))
+    return urllib.request.build_opener(urllib.request.ProxyHandler({} if forms.is_here(url) else None))
 
 
 def for_people(answer: str) -> str:

@@ -1,7 +1,7 @@
 """`listener check`: everything about a service that can be checked without starting anything.
 
-listener.yaml, the handlers, the layout of the model repository, and each config.pbtxt against its ONNX file. One
-mistake does not hide the others.
+listener.yaml, the handlers, the layout of the model repository, and each config.pbtxt against its ONNX file, or against
+what a TorchScript model needs. One mistake does not hide the others.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def missing_extra(command: str) -> str | None:
 def _check_model(
     path: Path, models: list[str], mistakes: list[str], versions: dict[str, tuple[list[str], list[str]]]
 ) -> ModelSpec | None:
-    from listener.tools import agreement, model_config
+    from listener.tools import agreement, model_config, torchscript
 
     try:
         found = repository.read(path, mistakes)
@@ -122,6 +122,8 @@ def _check_model(
     mistakes += model_config.check_steps(found.config, models)
     for signature in found_in_files:
         mistakes += agreement.check(found.config, signature)
+    if found.backend == "pytorch" and found.config.path.exists() and found.config.message.platform != "torch_aoti":
+        mistakes += torchscript.check(found.config)
     spec = agreement.spec(path.name, found.config, latest)
     if spec is not None:
         mistakes += agreement.check_padding(found.config, spec)

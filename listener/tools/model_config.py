@@ -115,6 +115,11 @@ def read(path: Path) -> ModelConfig:
     return ModelConfig(path, message, pbtxt.lines(text))
 
 
+def type_name(entry: Any) -> str:
+    """The data type of an input or output: TYPE_..."""
+    return str(entry.DESCRIPTOR.fields_by_name["data_type"].enum_type.values_by_number[entry.data_type].name)
+
+
 def _hint(reason: str, pool: Any) -> str:
     """A guess at what a misspelt field or value was meant to be."""
     if match := re.match(r'Message type "(.+?)" has no field named "(.+?)"', reason):

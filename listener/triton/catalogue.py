@@ -24,6 +24,9 @@ class Catalogue:
         coalesces: whether requests for a model may share a call.
         routed: names of models that `Readiness` looks after, and handlers may call; the others are read when somebody
             asks for them.
+
+    Attributes:
+        refusal: why none of them is called, routed or not; "" = Triton answers.
     """
 
     def __init__(self, client: TritonClient, coalesces: Callable[[str], bool], routed: Iterable[str]) -> None:
@@ -35,6 +38,7 @@ class Catalogue:
         self._asked = float("-inf")
         self._answers = False  # Triton did, when it was last asked
         self._turn = asyncio.Lock()
+        self.refusal = ""
 
     async def refresh(self) -> None:
         """What a Triton that has just become ready has.
@@ -44,6 +48,22 @@ class Catalogue:
         """
         await self._ask()
         self._read.clear()
+        self.refusal = ""
+
+    async def ready_names(self) -> frozenset[str]:
+        """The models that Triton has a version of that can be called now.
+
+        Raises:
+            Unavailable: it does not say.
+        """
+        return frozenset(name for name, versions in (await self._client.index()).items() if versions)
+
+    def refuse(self, sentence: str) -> None:
+        """Refuses calls of every model: those of no route until `refresh`, the routed ones until they are read anew."""
+        self.refusal = sentence
+        self._read.clear()
+        for model in self._models.values():
+            model.refuse(sentence)
 
     def names(self) -> list[str]:
         """Every model of the repository, in order.
@@ -67,6 +87,8 @@ class Catalogue:
         if model is None:
             model = self._models[name] = self._make(name)
         if name not in self.routed and name not in self._read:
+            if self.refusal:
+                raise Unavailable(self.refusal)
             await model.read_spec()
             self._read.add(name)
         return model

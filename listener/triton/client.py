@@ -22,12 +22,15 @@ from tritonclient.utils import InferenceServerException
 from listener.batches import padding
 from listener.call import Arrays
 from listener.errors import BadRequest, ListenerError, TritonFailed, Unavailable
+from listener.metrics.meter import MEMORY, Meter
+from listener.metrics.times import CURRENT
 from listener.tensors import ModelSpec, TensorError
 from listener.triton import refusals
-from listener.triton.codec import NOWHERE, Codec, Group, Slot
+from listener.triton.codec import NOWHERE, Codec, Group, traced
 from listener.triton.placing import Places, place, worth_it
+from listener.triton.retrying import Retries
 from listener.triton.shm import Lease, SharedMemory
-from listener.triton.wire import Answer, ConnectionLost, ProtocolError, Wire
+from listener.triton.wire import Answer, ConnectionLost, ProtocolError, Unanswered, Unsent, Wire
 
 log = logging.getLogger("listener.triton")
 
@@ -47,13 +50,23 @@ class TritonClient:
         url: `http://host:port`.
         memory: shared with that Triton; None where it is on another machine.
         busy_wait: seconds, as `Wire` has it.
+        meter: counts calls; None = nobody does.
+
+    Attributes:
+        meter: as above.
+        answers: Triton answered `server_ready` when it was last asked, be it with a no.
     """
 
-    def __init__(self, url: str, memory: SharedMemory | None = None, busy_wait: float = 0.0) -> None:
+    def __init__(
+        self, url: str, memory: SharedMemory | None = None, busy_wait: float = 0.0, meter: Meter | None = None
+    ) -> None:
+        self.meter = meter
         parts = urllib.parse.urlsplit(url)
         self._netloc = parts.netloc
         self._wire = Wire(parts.hostname or "127.0.0.1", parts.port or 80, _CONNECTIONS, busy_wait)
         self._memory = memory
+        self._retries = Retries()
+        self.answers = True
         self._control: Any = None
         self._trimming: asyncio.Task[None] | None = None
         self._given_up: set[asyncio.Task[Answer]] = set()  # calls, with leases, for which nobody waits any more
@@ -77,9 +90,10 @@ class TritonClient:
     async def server_ready(self) -> bool:
         """Whether Triton answers and says that it is ready; never raises."""
         ready = await self._ask(self._control.is_server_ready())
+        self.answers = ready is not None
         if self._memory and not ready:
             self._memory.suspend()
-        return ready
+        return bool(ready)
 
     async def introduce(self) -> None:
         """What a Triton that has just become ready must be told; never raises."""
@@ -88,7 +102,7 @@ class TritonClient:
 
     async def model_ready(self, name: str, version: str = "") -> bool:
         """Whether a version of the model, or some one, can be called; never raises."""
-        return await self._ask(self._control.is_model_ready(name, version))
+        return bool(await self._ask(self._control.is_model_ready(name, version)))
 
     async def index(self) -> dict[str, tuple[str, ...]]:
         """Every model of Triton's repository, in whatever state, with the versions that can be called, in order.
@@ -155,8 +169,11 @@ class TritonClient:
         memory = self._memory
         if codec.bf16:
             groups = codec.as_sent(groups)
-        if memory and worth_it(groups, codec) and (places := place(groups, codec, memory)):
-            outputs = await self._through_memory(model, codec, places, memory)
+        if memory and worth_it(groups, codec):
+            places = place(groups, codec, memory)
+            outputs = await self._through_memory(model, codec, places, memory) if places else None
+            if self.meter:
+                self.meter.count(MEMORY, "bytes" if outputs is None else "shared memory")
             if outputs is not None:
                 return outputs
         return await self._outcome(model, codec, await self._exchange(codec, groups))
@@ -164,11 +181,18 @@ class TritonClient:
     async def _through_memory(
         self, model: str, codec: Codec, places: Places, memory: SharedMemory
     ) -> dict[str, NDArray[Any]] | None:
-        """The outputs; None where this Triton does not know the region, or an output does not fit its place."""
+        """The outputs; None where they have to be asked for as bytes.
+
+        That is so where this Triton does not know the region, an output does not fit its place, or the connection was
+        lost and the call may be repeated, though not with the same leases.
+        """
         with contextlib.ExitStack() as stack:
             for lease in places.taken:
                 stack.enter_context(lease)
-            answer = await self._see_through(self._exchange(codec, places.groups, places.slots()), places)
+            try:
+                answer = await self._exchange(codec, places.groups, places)
+            except Unanswered:
+                return None  # Triton may still have these leases, which are parked; bytes are everybody's own
             if answer.status in (400, 404) and b"shared memory region" in answer.body:
                 memory.suspend()
                 return None
@@ -185,9 +209,11 @@ class TritonClient:
         task, leases = asyncio.create_task(exchange), places.taken + places.found
         try:
             return await asyncio.shield(task)
+        except Unsent:
+            raise  # Triton has heard of none of them
         except BaseException:
             for lease in leases:
-                lease.park()  # Triton may go on with them
+                lease.park(task)  # Triton may go on with them
             self._given_up.add(task)
             task.add_done_callback(partial(self._seen_off, leases=leases))  # also if it has just ended
             raise
@@ -195,17 +221,52 @@ class TritonClient:
     def _seen_off(self, task: asyncio.Task[Answer], leases: Sequence[Lease]) -> None:
         """A call that was given up has come to its end."""
         self._given_up.discard(task)
-        if not task.cancelled() and task.exception() is None:
+        if not task.cancelled() and (task.exception() is None or isinstance(task.exception(), Unsent)):
             for lease in leases:
-                lease.release()
+                lease.release(task)
 
-    async def _exchange(self, codec: Codec, groups: Sequence[Group], slots: Mapping[str, Slot] = NOWHERE) -> Answer:
-        try:
-            return await self._wire.send(*codec.request(groups, slots))
-        except ConnectionLost as error:
-            raise Unavailable("Triton cannot be reached") from error
-        except ProtocolError as error:
-            raise TritonFailed("Triton's answer is none of HTTP") from error
+    async def _exchange(self, codec: Codec, groups: Sequence[Group], places: Places | None = None) -> Answer:
+        """The answer, perhaps to a further try (`retrying.py`). Whoever waits bounds the time of them all.
+
+        Tried again is what Triton has not begun with: it could not be reached, or answered 503, which ends its use of
+        the leases as well. What it may have begun with is tried again if that does no harm: where rows do not depend on
+        those before, and as bytes alone. A first execution could still write to its outputs' leases when the second
+        one's answer has made them another request's.
+
+        Raises:
+            Unanswered: `places` are Triton's still, but the call may be repeated without them.
+            Unavailable, TritonFailed: there is no answer, or none of HTTP.
+        """
+        head, parts = codec.request(groups, places.slots() if places else NOWHERE)
+        if (times := CURRENT.get()) and times.traceparent:
+            head = traced(head, times.traceparent)
+        twice = codec.repeatable and places is None
+        self._retries.calls += 1
+        tried = 0
+        while True:
+            try:
+                sent = self._wire.send(head, parts, twice)
+                answer = await (self._see_through(sent, places) if places else sent)
+                if answer.status != 503 or not codec.repeatable or not await self._paused(tried):
+                    return answer
+            except Unanswered as error:
+                begun = not isinstance(error, Unsent)  # perhaps
+                if (begun and not codec.repeatable) or not await self._paused(tried):
+                    raise Unavailable("Triton cannot be reached") from error
+                if begun and places:
+                    raise
+            except ConnectionLost as error:
+                raise Unavailable("Triton cannot be reached") from error
+            except ProtocolError as error:
+                raise TritonFailed("Triton's answer is none of HTTP") from error
+            tried += 1
+
+    async def _paused(self, tried: int) -> bool:
+        """Waits before a further try; False = there is none. A Triton that is known to be away is not tried again."""
+        pause = self._retries.pause(tried) if self.answers else None
+        if pause is not None:
+            await asyncio.sleep(pause)
+        return pause is not None
 
     async def _outcome(
         self, model: str, codec: Codec, answer: Answer, placed: Mapping[str, memoryview] = NOWHERE
@@ -217,12 +278,13 @@ class TritonClient:
             raise Unavailable(f"{what} is not ready")  # Triton makes that the caller's fault
         raise refusal(model, answer.status, answer.body)
 
-    async def _ask(self, question: Any) -> bool:
+    async def _ask(self, question: Any) -> bool | None:
+        """Yes or no; None = there was no answer."""
         try:
             async with asyncio.timeout(_CONTROL_TIMEOUT):
                 return bool(await question)
         except _SILENT:
-            return False
+            return None
 
 
 async def _trim(memory: SharedMemory) -> None:

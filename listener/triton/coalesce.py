@@ -15,23 +15,26 @@ from contextlib import suppress
 from typing import Generic, TypeVar
 
 from listener.errors import BadRequest, ListenerError, TritonFailed, Unavailable
+from listener.metrics.times import CURRENT, Times
 from listener.triton.flight import Flight
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 #: One item may be to blame for what befell all of its call. After any other failure a second try would fail as well.
-_BLAMED = (BadRequest, TritonFailed)
+BLAMED = (BadRequest, TritonFailed)
 
 
 class _Waiter(Generic[Item, Result]):
     """One item and the caller that waits for its result."""
 
-    __slots__ = ("call", "future", "item", "key", "mates", "rows")
+    __slots__ = ("call", "future", "item", "key", "left", "mates", "rows", "traceparent")
 
     def __init__(self, key: Hashable, item: Item, rows: int, future: asyncio.Future[Result]) -> None:
         self.key, self.item, self.rows, self.future = key, item, rows, future
         self.call: asyncio.Task[None] | None = None  # none while it is queued
+        self.left = 0.0  # when its call did
+        self.traceparent = ""  # of a caller whose trace is recorded
         self.mates: list[_Waiter[Item, Result]] = []  # all waiters of the call
 
 
@@ -56,8 +59,10 @@ class Coalescer(Generic[Item, Result]):
         self._lonely = False  # the call before had one item, and nothing waited when it came back
         self._gathering = False  # the newest call has not taken its items yet
         self._closed = False
+        self._traces = False  # a request whose trace is recorded has been here
         # a call belongs to no single request, so it does not run in the context of one
         self._context = contextvars.copy_context()
+        self._context.run(CURRENT.set, None)
 
     async def infer(self, key: Hashable, item: Item, rows: int) -> Result:
         """The result of one item, which may travel with others.
@@ -76,26 +81,40 @@ class Coalescer(Generic[Item, Result]):
         """
         if self._closed:
             raise Unavailable("the model is not called any more")
+        times = CURRENT.get()
+        begun = time.monotonic() if times else 0.0
         if self._lonely and not self._under_way and not self._queues:
-            return await self._at_once(item, rows)
+            result = await self._at_once(item, rows)
+            if times:
+                times.call(begun, begun, time.monotonic())
+            return result
         waiter: _Waiter[Item, Result] = _Waiter(key, item, rows, asyncio.get_running_loop().create_future())
+        if times and times.traceparent:
+            waiter.traceparent, self._traces = times.traceparent, True
         queue = self._queues.get(key)
         if queue is None:
             queue = self._queues[key] = deque()
         queue.append(waiter)
         self._start()
         try:
-            return await waiter.future
+            result = await waiter.future
         except asyncio.CancelledError:
             self._left(waiter)
             raise
+        if times:
+            times.call(begun, waiter.left, time.monotonic())
+        return result
 
     def close(self) -> None:
         """Refuses what is queued and what comes later; calls under way come to their end."""
         self._closed = True
+        self.refuse("the model is not called any more")
+
+    def refuse(self, sentence: str) -> None:
+        """Refuses what is queued; calls under way come to their end."""
         queues, self._queues = self._queues, {}
         for queue in queues.values():
-            _tell(queue, Unavailable("the model is not called any more"))
+            _tell(queue, Unavailable(sentence))
 
     async def _at_once(self, item: Item, rows: int) -> Result:
         """A call made by its one caller, which is less work; for a client that asks again and again, and is alone."""
@@ -123,13 +142,14 @@ class Coalescer(Generic[Item, Result]):
         self._gathering = False  # this turn's requests are in the queue now
         waiters = self._take()
         self._start()
+        now = time.monotonic()
         for waiter in waiters:
-            waiter.call, waiter.mates = task, waiters
+            waiter.call, waiter.mates, waiter.left = task, waiters, now
         outcome: Sequence[Result] | Exception = []
         try:
             if waiters:
                 outcome = await self._outcome(waiters)
-            if isinstance(outcome, _BLAMED) and len(waiters) > 1:
+            if isinstance(outcome, BLAMED) and len(waiters) > 1:
                 for waiter in waiters:
                     await self._alone(waiter)
                 outcome = []
@@ -141,12 +161,26 @@ class Coalescer(Generic[Item, Result]):
 
     async def _outcome(self, waiters: Sequence[_Waiter[Item, Result]]) -> Sequence[Result] | Exception:
         try:
-            results = await self._run([waiter.item for waiter in waiters])
+            items = [waiter.item for waiter in waiters]
+            results = await (self._traced(items, waiters) if self._traces else self._run(items))
             if len(results) != len(waiters):
                 raise RuntimeError(f"{len(results)} results came for {len(waiters)} items")
             return results
         except Exception as error:
             return error
+
+    async def _traced(self, items: Sequence[Item], waiters: Sequence[_Waiter[Item, Result]]) -> Sequence[Result]:
+        """A call in the trace of its first request that has one: in a task of its own, as calls share a context."""
+        times = Times()
+        times.traceparent = next((waiter.traceparent for waiter in waiters if waiter.traceparent), "")
+        if not times.traceparent:
+            return await self._run(items)
+        context = self._context.copy()
+        context.run(CURRENT.set, times)
+        return await asyncio.get_running_loop().create_task(self._ran(items), context=context)
+
+    async def _ran(self, items: Sequence[Item]) -> Sequence[Result]:
+        return await self._run(items)
 
     async def _alone(self, waiter: _Waiter[Item, Result]) -> None:
         """The second try of an item whose call failed; not for a caller that has left."""

@@ -89,10 +89,11 @@ class Codec:
             output.
         bf16: names of the inputs that are BF16.
         version: as above.
+        repeatable: a call that Triton may have got can be sent again. Not so where rows depend on those before.
     """
 
     def __init__(self, spec: ModelSpec, host: str, version: str = "", top_k: int = 0) -> None:
-        self._model, self.version = spec.name, version
+        self._model, self.version, self.repeatable = spec.name, version, spec.independent
         self._datatypes = {tensor.name: tensor.datatype for tensor in spec.inputs}
         self.bf16 = frozenset(name for name, datatype in self._datatypes.items() if datatype == "BF16")
         self._outputs: dict[str, Mapping[str, Any]] = {output.name: {"binary_data": True} for output in spec.outputs}
@@ -235,6 +236,12 @@ class Codec:
         text = orjson.dumps(said)
         lengths = f"Inference-Header-Content-Length: {len(text)}\r\nContent-Length: {len(text) + total}\r\n\r\n"
         return b"".join([self._lines, lengths.encode(), text])
+
+
+def traced(head: bytes, traceparent: str) -> bytes:
+    """The head of a request with one header more."""
+    line, _, rest = head.partition(b"\r\n")
+    return b"%b\r\ntraceparent: %b\r\n%b" % (line, traceparent.encode(), rest)
 
 
 def _keep(kept: dict[Any, Any], key: Any, value: Any) -> None:

@@ -24,6 +24,9 @@ from listener.errors import ConfigError
 #: Python-based backends that come with this package, one folder each.
 OUR_BACKENDS = Path(__file__).parent / "backends"
 
+#: In the folder of its backend, or, as the wheel comes, in one for each Python. The image puts it where it belongs, as
+#: otherwise it is copied with the backend's library, to a /tmp from which an engine may let nothing be executed.
+_STUB = "triton_python_backend_stub"
 _ELSEWHERE = "run it in the container instead: docker compose up cpu (docs/deploy.md)"
 
 
@@ -77,11 +80,10 @@ def _installed(binary: Path) -> Installation:
 def _embedded() -> Installation:
     wheel = _wheel()
     _require_numpy_1()
-    stub = _stub(wheel)
     return Installation(
         binary=wheel / "bin" / "tritonserver",
         backends={**_folders(wheel / "backends"), **_folders(OUR_BACKENDS)},
-        extra_files={"python": (stub,)},
+        extra_files={} if (wheel / "backends" / "python" / _STUB).is_file() else {"python": (_stub(wheel),)},
         library_path=(wheel.parents[1] / "nvidia_pytriton.libs", libpython_folder()),
         path=(Path(sys.prefix) / "bin",),
         embedded=True,
@@ -109,7 +111,7 @@ def _wheel() -> Path:
 
 def _stub(wheel: Path) -> Path:
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    stub = wheel / "python_backend_stubs" / version / "triton_python_backend_stub"
+    stub = wheel / "python_backend_stubs" / version / _STUB
     if not stub.is_file():
         raise ConfigError(f"the embedded Triton has no Python stub for Python {version}: use Python 3.11 or 3.12")
     return stub

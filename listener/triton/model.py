@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from functools import partial
+from time import monotonic
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,11 +14,12 @@ from numpy.typing import NDArray
 from listener.at_once import at_once
 from listener.call import Arrays
 from listener.errors import DeadlineExceeded, TritonFailed, Unavailable
+from listener.metrics.times import CURRENT
 from listener.rows import row_count, rows_of, singles, stack
 from listener.tensors import ModelSpec, TensorError, TensorSpec, as_array, cast, fits
 from listener.triton.asking import seconds_of, version_of
 from listener.triton.client import TritonClient
-from listener.triton.coalesce import Coalescer
+from listener.triton.coalesce import BLAMED, Coalescer
 from listener.triton.codec import Codec
 from listener.triton.flight import Flight
 from listener.triton.split import join, parts
@@ -67,6 +69,7 @@ class Model:
         self.name = name
         self._client, self._coalesce, self._version = client, coalesce, version
         self._has_version = has_version
+        self._refusal = ""  # why calls are refused; "" = they are not
         self._loop: asyncio.AbstractEventLoop | None = None  # the one that calls belong on
         self._others: dict[str, Model] = {}  # other versions, by number
         self._spec: ModelSpec | None = None
@@ -96,7 +99,7 @@ class Model:
         found = self._others.get(version)
         if found is None:
             found = self._others[version] = Model(self.name, self._client, self._coalesce, version, self._has_version)
-            found._loop = self._loop
+            found._loop, found._refusal = self._loop, self._refusal
             found.know(self.spec)
         return found
 
@@ -113,13 +116,28 @@ class Model:
         return f"has no version {version} that is ready" if version else "is not ready"
 
     async def read_spec(self) -> None:
-        """Reads the configuration anew, as after a restart of Triton.
+        """Reads the configuration anew, as after a restart of Triton; then calls are taken again.
 
         Raises:
             Unavailable: Triton does not answer.
         """
         self._loop = asyncio.get_running_loop()
         self.know(await self._client.spec(self.name))
+        self.refuse("")
+
+    def refuse(self, sentence: str) -> None:
+        """Refuses what is queued and what comes, all versions, until the configuration is read again.
+
+        Calls under way come to their end.
+
+        Args:
+            sentence: why; "" = calls are taken again.
+        """
+        self._refusal = sentence
+        if sentence and self._coalescer:
+            self._coalescer.refuse(sentence)
+        for other in self._others.values():
+            other.refuse(sentence)
 
     def know(self, spec: ModelSpec) -> None:
         """Takes the configuration from now on; what waits for the model as it was is refused."""
@@ -227,10 +245,16 @@ class Model:
         return [partial(self._one, piece, row_count(piece) if size else 1, top_k) for piece in pieces]
 
     async def _one(self, arrays: Arrays, rows: int, top_k: int) -> Tensors:
+        if self._refusal:
+            raise Unavailable(self._refusal)
         item = _Asked(arrays, top_k) if top_k else arrays
         # two requests of more than half a call would not fit into one
         if self._coalescer is None or rows > self._half or _is_large(arrays):
-            return (await self._call([item]))[0]
+            begun = monotonic()
+            outputs = (await self._call([item]))[0]
+            if times := CURRENT.get():
+                times.call(begun, begun, monotonic())
+            return outputs
         return await self._coalescer.infer((_alike(arrays), top_k) if top_k else _alike(arrays), item, rows)
 
     async def _call(self, items: Sequence[Arrays | _Asked]) -> list[Tensors]:
@@ -240,8 +264,14 @@ class Model:
         if isinstance(items[0], _Asked):
             codec = self._codec_for(items[0].top_k)
             groups = [item.arrays for item in items if isinstance(item, _Asked)]
-        outputs = await self._client.infer(self.name, codec, groups)
+        try:
+            outputs = await self._client.infer(self.name, codec, groups)
+        except BLAMED as error:
+            error.of_rows = self.spec.independent
+            raise
         if self.spec.max_batch_size == 0:
+            if self._client.meter:
+                self._client.meter.call(self.name, 1, 1)
             return [outputs]
         if not outputs:
             raise TritonFailed(f"model {self.name!r} answered without any output")
@@ -250,6 +280,8 @@ class Model:
         for output in outputs.values():
             if output.shape[:1] != (total,):
                 raise TritonFailed(f"model {self.name!r} answered with another number of rows than it was sent")
+        if self._client.meter:
+            self._client.meter.call(self.name, len(counts), total)
         return [outputs] if len(counts) == 1 else _apart(outputs, counts)
 
     def _codec_for(self, top_k: int) -> Codec:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from listener.triton.regions import CLIENT, SHM, Claim
+from listener.triton.regions import CLIENT, SHM, Claim, can_be_had, free
 
 MiB = 1 << 20
 #: Of all workers together; 85 tensors of 3 MiB.
@@ -65,7 +65,7 @@ class Pages:
         if more <= 0:
             return True
         try:
-            if more > _available(self._file) // 2:
+            if more > can_be_had(self._file) // 2:
                 return False
             os.posix_fallocate(self._file, self.reserved, more)
         except OSError:
@@ -105,21 +105,8 @@ def default_size(shm: Path = SHM, workers: int = 1) -> int:
     Containers have 64 MiB unless told otherwise, so one worker gets 32 MiB there and eight get 4 MiB each. 0 where that
     would be less than 4 MiB, and without /dev/shm.
     """
-    try:
-        file = os.open(shm, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError:
-        return 0
-    try:
-        size = min(_MOST, _available(file) // 2) // workers
-    finally:
-        os.close(file)
+    size = min(_MOST, (free(shm) or 0) // 2) // workers
     return size if size >= STEP else 0
-
-
-def _available(file: int) -> int:
-    """Bytes free in the file system of an open file."""
-    found = os.fstatvfs(file)
-    return found.f_bavail * found.f_frsize if found.f_blocks else sys.maxsize  # no blocks: a tmpfs without limit
 
 
 def _steps(nbytes: int) -> int:

@@ -16,12 +16,17 @@ import mmap
 import os
 import secrets
 import shutil
-import tempfile
+import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from listener import temporary
+from listener.errors import ConfigError
+
 SHM = Path("/dev/shm")
+#: Bytes; with less than this free at the start, people should know.
+_LITTLE = 128 << 20
 _NAME = "listener-py-"
 #: Ends the name of a worker's region (shm.py).
 CLIENT = "_client"
@@ -68,6 +73,9 @@ class Regions(Claim):
     Attributes:
         prefix: for `--backend-config=python,shm-region-prefix-name=`.
         folder: an empty folder, for us alone.
+
+    Raises:
+        ConfigError: there is no temporary folder; when the block begins, also where that cannot be written.
     """
 
     def __init__(self, shm: Path = SHM) -> None:
@@ -76,8 +84,21 @@ class Regions(Claim):
 
     def __enter__(self) -> Self:
         super().__enter__()
-        self.folder.mkdir(mode=0o700)
+        try:
+            self.folder.mkdir(mode=0o700)
+        except OSError as error:
+            self.__exit__(None, None, None)
+            raise temporary.unusable(self.folder.parent, error) from None
         return self
+
+    def hide(self) -> None:
+        """Takes others' right to read what goes to and from Python stubs. Triton gives it whatever its umask (0644).
+
+        Whoever needs a region has it open by then, which is when Triton is ready.
+        """
+        for region in self._shm.glob(f"{self.prefix}*"):
+            with contextlib.suppress(OSError):  # gone in the meantime
+                region.chmod(0o600)
 
 
 def sweep(shm: Path = SHM) -> None:
@@ -110,10 +131,40 @@ def _empty(region: Path) -> None:
 
 def _remove(shm: Path, prefix: str) -> None:
     """The lock goes last, so that an interrupted sweep is taken up again."""
-    shutil.rmtree(_folder(prefix), ignore_errors=True)
+    with contextlib.suppress(ConfigError):  # where there is no temporary folder, nothing was made in it
+        shutil.rmtree(_folder(prefix), ignore_errors=True)
     for region in sorted(shm.glob(f"{prefix}*"), key=lambda path: path.suffix == ".lock"):
         region.unlink(missing_ok=True)
 
 
 def _folder(prefix: str) -> Path:
-    return Path(tempfile.gettempdir()) / prefix
+    return temporary.folder() / prefix
+
+
+def free(shm: Path = SHM) -> int | None:
+    """Bytes of shared memory that can be taken; None without the folder."""
+    try:
+        file = os.open(shm, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return None
+    try:
+        return can_be_had(file)
+    finally:
+        os.close(file)
+
+
+def shortage(shm: Path = SHM) -> str | None:
+    """What to say where less than 128 MiB are free, as in a container that was not told otherwise; else None."""
+    available = free(shm)
+    if available is None or available >= _LITTLE:
+        return None
+    return (
+        f"{shm} has {available >> 20} MiB free: what does not fit goes to Triton as bytes, and Triton's Python models "
+        "may run out of it; give the container more (docker run --shm-size=1g, sharedMemorySizeMb on Vertex AI)"
+    )
+
+
+def can_be_had(file: int) -> int:
+    """Bytes free in the file system of an open file."""
+    found = os.fstatvfs(file)
+    return found.f_bavail * found.f_frsize if found.f_blocks else sys.maxsize  # no blocks: a tmpfs without limit

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import urllib.parse
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 
 import aiohttp
 import yarl
 
 from listener.errors import TritonFailed, Unavailable
+from listener.metrics.times import CURRENT
 from listener.triton.wire import Answer, ConnectionLost, ProtocolError, Wire
 
 #: To Triton, for whole answers; further requests wait for one.
@@ -46,10 +47,11 @@ class Relay:
     Args:
         url: `http://host:port` of its HTTP frontend.
         metrics_url: likewise of its metrics.
+        refusal: says why nothing is posted now, as Triton would not answer; "" = it would.
     """
 
-    def __init__(self, url: str, metrics_url: str) -> None:
-        self._url = url
+    def __init__(self, url: str, metrics_url: str, refusal: Callable[[], str] = str) -> None:
+        self._url, self._refusal = url, refusal
         self._wire, self._host = _wire(url)
         self._metrics, self._metrics_host = _wire(metrics_url)
         self._session: aiohttp.ClientSession
@@ -95,7 +97,8 @@ class Relay:
         Raises:
             Unavailable, TritonFailed: as `get`.
         """
-        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        self._refuse()
+        lines = "".join(f"{name}: {value}\r\n" for name, value in {**headers, **_trace()}.items())
         head = f"POST {path} HTTP/1.1\r\nHost: {self._host}\r\n{lines}Content-Length: {len(body)}\r\n\r\n".encode()
         return await _sent(self._wire, head, body)
 
@@ -106,13 +109,25 @@ class Relay:
         Raises:
             Unavailable: Triton cannot be reached.
         """
+        self._refuse()
+        headers = {"Content-Type": "application/json", **_trace()}
         try:
             async with self._session.post(
-                yarl.URL(f"{self._url}{path}", encoded=True), data=body, headers={"Content-Type": "application/json"}
+                yarl.URL(f"{self._url}{path}", encoded=True), data=body, headers=headers
             ) as answer:
                 yield Stream(answer.status, answer.headers.get("Content-Type", ""), _pieces(answer))
         except aiohttp.ClientError as error:
             raise Unavailable("Triton cannot be reached") from error
+
+    def _refuse(self) -> None:
+        if said := self._refusal():
+            raise Unavailable(said)
+
+
+def _trace() -> dict[str, str]:
+    """The header of a request whose trace is recorded."""
+    times = CURRENT.get()
+    return {"traceparent": times.traceparent} if times and times.traceparent else {}
 
 
 async def _pieces(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:

@@ -7,6 +7,7 @@ frontend on our port and turn the plain HTTP one off (docs/reference/contract.md
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import shutil
@@ -17,10 +18,11 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-from listener import probe, process
+from listener import probe, process, temporary
 from listener.errors import ConfigError
 from listener.observe import TritonLog
 from listener.settings import Settings
+from listener.triton import gpu
 from listener.triton.installation import Installation
 from listener.triton.regions import Regions
 
@@ -29,6 +31,8 @@ log = logging.getLogger("listener.triton")
 _LOOPBACK = "127.0.0.1"
 #: Seconds in which a Triton that takes its stubs with it has ended as well.
 _OWN_END = 0.2
+#: Seconds between two looks whether the ports are free.
+_LOOK = 0.1
 
 
 class TritonServer:
@@ -54,11 +58,13 @@ class TritonServer:
             self._port = _port_of(settings.triton_url)
             self._metrics_port = _port_of(settings.triton_metrics_url)
         self._start = ExitStack()
+        self._telling: asyncio.Task[None] | None = None
+        self._regions: Regions | None = None
 
     @property
     def exit_patience(self) -> float:
-        """Seconds from SIGTERM to SIGKILL: Triton's own exit timeout, and 3 s for its Python stubs."""
-        return self._settings.triton_exit_timeout + 3.0
+        """Seconds from SIGTERM to SIGKILL."""
+        return self._settings.triton_patience
 
     @property
     def url(self) -> str:
@@ -72,20 +78,33 @@ class TritonServer:
         """Starts tritonserver; what an earlier start left is removed first.
 
         Raises:
-            ConfigError: the program cannot be started.
+            ConfigError: the program cannot be started, or what it needs in the temporary folder cannot be written.
         """
         self._start.close()
-        regions = self._start.enter_context(Regions())
+        environment = child_environment(os.environ, self._installation)
+        self._tell(environment)
+        self._regions = regions = self._start.enter_context(Regions())
+        try:
+            arguments = list(self._arguments(regions))
+        except OSError as error:
+            raise temporary.unusable(regions.folder.parent, error) from None
         try:
             return await process.start(
                 "triton",
-                [str(self._installation.binary), *self._arguments(regions)],
-                child_environment(os.environ, self._installation),
-                on_line=TritonLog(has_gpu()).write,
+                [str(self._installation.binary), *arguments],
+                environment,
+                on_line=TritonLog(gpu.has_driver()).write,
                 pass_fds=() if regions.lock is None else (regions.lock,),
             )
         except OSError as error:
             raise ConfigError(f"{self._installation.binary} cannot be started: {error.strerror}") from None
+
+    async def until_free(self) -> None:
+        """Waits while a Triton whose parent was killed ends and has the ports yet; no longer than one may take."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.exit_patience):
+                while not (_is_free(self._port) and _is_free(self._metrics_port)):
+                    await asyncio.sleep(_LOOK)
 
     async def guard(self, child: process.Child, is_ready: Callable[[], None] = lambda: None) -> None:
         """Watches over one start: says when it is ready, and kills a Triton that then loses one of its Python stubs.
@@ -94,6 +113,8 @@ class TritonServer:
         are loaded and unloaded at will take their stubs with them, so then nothing is killed.
         """
         await probe.until_ok(f"{self.url}/v2/health/ready")
+        if self._regions:
+            self._regions.hide()
         is_ready()
         if not any(argument.startswith("--model-control-mode") for argument in self._settings.triton_args):
             await process.first_end(process.children(child.pid))
@@ -104,9 +125,16 @@ class TritonServer:
 
     def close(self) -> None:
         """Removes what is left; to be called when the child has ended."""
+        if self._telling:
+            self._telling.cancel()
         self._start.close()
         if self._reserved:
             self._reserved.close()
+
+    def _tell(self, environment: Mapping[str, str]) -> None:
+        """Which GPU there is, or why there is none; once, beside the first start, which does not wait for it."""
+        if self._telling is None and self.repository is not None:
+            self._telling = asyncio.create_task(gpu.tell(environment, self.repository))
 
     def _arguments(self, regions: Regions) -> Iterable[str]:
         if self.repository is None:
@@ -123,17 +151,12 @@ class TritonServer:
         yield f"--metrics-port={self._metrics_port}"
         yield f"--exit-timeout-secs={int(self._settings.triton_exit_timeout)}"
         yield f"--backend-config=python,shm-region-prefix-name={regions.prefix}"
-        if not has_gpu():
+        if not gpu.has_driver():
             yield "--allow-gpu-metrics=false"
             yield "--pinned-memory-pool-byte-size=0"
         if backends := _lay_out(self._installation, regions.folder):
             yield f"--backend-directory={backends}"
         yield from self._settings.triton_args
-
-
-def has_gpu() -> bool:
-    """Whether an NVIDIA driver is there; without one Triton need not look for it, and should not complain."""
-    return Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists()
 
 
 def child_environment(environ: Mapping[str, str], installation: Installation) -> dict[str, str]:
@@ -160,19 +183,41 @@ def _lay_out(installation: Installation, folder: Path) -> Path | None:
 
     Backends are linked, but for those that need a file of another place beside theirs. These are copied: Triton refuses
     a Python-based backend whose `libtriton_python.so` is a link that leads out of the backend directory.
+
+    Raises:
+        ConfigError: there is no room for the copies, or they cannot be run from there.
+        OSError: a link cannot be written.
     """
     if not installation.backends:
         return None
+    if installation.extra_files and os.statvfs(folder).f_flag & os.ST_NOEXEC:
+        raise ConfigError(
+            f"{folder.parent}: is mounted noexec, and the embedded Triton's backends are run from there; mount it with "
+            "exec (docker run --tmpfs /tmp:exec), or name another temporary folder in TMPDIR"
+        )
     directory = folder / "backends"
     directory.mkdir()
     for name, source in installation.backends.items():
         if extra := installation.extra_files.get(name):
-            shutil.copytree(source, directory / name, ignore=shutil.ignore_patterns("__pycache__"))
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(source, directory / name, ignore=ignored, copy_function=_copy)
             for file in extra:
-                shutil.copy2(file, directory / name)
+                _copy(str(file), str(directory / name / file.name))
         else:
             (directory / name).symlink_to(source)
     return directory
+
+
+def _copy(source: str, target: str) -> None:
+    """The first file that cannot be written has the say; copytree would go on, and give a list of all of them.
+
+    Raises:
+        ConfigError: there is no room for it.
+    """
+    try:
+        shutil.copy2(source, target)
+    except OSError as error:
+        raise temporary.unusable(temporary.folder(), error) from None
 
 
 def _plain(repository: Path, folder: Path) -> Path:
@@ -203,6 +248,14 @@ def _port_of(url: str) -> int:
     port = urllib.parse.urlsplit(url).port
     assert port is not None  # the settings' check of a URL asks for one
     return port
+
+
+def _is_free(port: int) -> bool:
+    try:
+        socket.create_server((_LOOPBACK, port)).close()
+    except OSError:
+        return False
+    return True
 
 
 def _free_port() -> int:

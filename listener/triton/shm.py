@@ -27,7 +27,7 @@ import math
 import mmap
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -66,16 +66,23 @@ class Control(Protocol):
 class Lease:
     """Bytes of the region that are the caller's until the context ends.
 
+    Calls to Triton that were given up may have them for longer, each by itself: the caller may be asking another model
+    with the same bytes when the answer to the first one comes, and may be at it when Triton restarts. So they are back
+    when the context has ended and no such call is left.
+
     Attributes:
         region, offset, nbytes: for the tensor's `shared_memory_*` parameters.
         view: writable, exactly `nbytes` long; not to be used after the context.
         for_output: Triton writes there.
+        is_open: the context has not ended.
+        calls: that were given up, and that Triton may go on with.
     """
 
     def __init__(self, pool: SharedMemory, offset: int, end: int, view: memoryview, for_output: bool) -> None:
         self.region, self.offset, self.nbytes, self.view = pool.region, offset, len(view), view
         self.for_output = for_output
         self.end = end  # of the whole pages that it has
+        self.is_open, self.calls = True, set[object]()
         self._pool = pool
 
     def __enter__(self) -> Lease:
@@ -86,19 +93,21 @@ class Lease:
     ) -> None:
         with contextlib.suppress(BufferError):  # an array of the caller's looks at it still; it must not write
             self.view.release()
-        if not self._pool.is_parked(self):
-            self.release()
+        self._pool.close_lease(self)
 
-    def park(self) -> None:
+    def park(self, call: object = None) -> None:
         """Keeps the bytes from others after the context, as Triton may still read or write them; until `release`.
 
         To be called when a call that names the lease has been sent and ends without an answer.
-        """
-        self._pool.park(self)
 
-    def release(self) -> None:
-        """Gives the bytes back, parked or not. What is back already stays so."""
-        self._pool.take_back(self)
+        Args:
+            call: which one.
+        """
+        self._pool.park(self, call)
+
+    def release(self, call: object = None) -> None:
+        """That call has ended; without one, so has the context. What is back already stays so."""
+        self._pool.release(self, call)
 
 
 class SharedMemory:
@@ -197,6 +206,16 @@ class SharedMemory:
             self._out[lease] = math.inf
             return lease
 
+    @property
+    def held(self) -> int:
+        """Bytes that are out, for requests or parked."""
+        return _bytes(list(self._out))
+
+    @property
+    def parked(self) -> int:
+        """Bytes that calls which were given up still have."""
+        return _bytes([lease for lease in list(self._out) if lease.calls])
+
     def holding(self, array: NDArray[Any]) -> Lease | None:
         """The lease at whose beginning an array lies."""
         if self._pages is None:
@@ -224,19 +243,28 @@ class SharedMemory:
 
     def is_parked(self, lease: Lease) -> bool:
         """Whether it was parked and has not come back since."""
-        return self._out.get(lease, math.inf) < math.inf
+        return bool(lease.calls)
 
-    def park(self, lease: Lease) -> None:
+    def park(self, lease: Lease, call: object) -> None:
         """`Lease.park`."""
         with self._lock:
             if lease in self._out:
+                lease.calls.add(call)
                 self._out[lease] = self._clock() + (self._output_parked_for if lease.for_output else self._parked_for)
-            self._unmap()
 
-    def take_back(self, lease: Lease) -> None:
+    def release(self, lease: Lease, call: object) -> None:
         """`Lease.release`."""
         with self._lock:
-            self._return(lease)
+            lease.calls.discard(call)
+            lease.is_open = lease.is_open and call is not None
+            self._settle(lease)
+            self._unmap()
+
+    def close_lease(self, lease: Lease) -> None:
+        """The end of a lease's context."""
+        with self._lock:
+            lease.is_open = False
+            self._settle(lease)
             self._unmap()
 
     async def _introduce(self, control: Control) -> None:
@@ -244,8 +272,7 @@ class SharedMemory:
             return
         await control.register_system_shared_memory(self.region, f"/{self.region}", self.size)
         with self._lock:  # a Triton that did not know the region has no call that uses it
-            for lease in [lease for lease in self._out if self.is_parked(lease)]:
-                self._return(lease)
+            self._forget_calls([lease for lease in self._out if lease.calls])
 
     def _warn_once(self, reason: str) -> None:
         if not self._warned:
@@ -258,20 +285,35 @@ class SharedMemory:
 
     def _is_half_parked(self) -> bool:
         """Whether outputs of calls that were given up hold half of the pool."""
-        parked = [lease for lease in self._out if lease.for_output and self.is_parked(lease)]
-        return 2 * sum(lease.end - lease.offset for lease in parked) >= self.size
+        return 2 * _bytes([lease for lease in self._out if lease.for_output and lease.calls]) >= self.size
 
     def _return(self, lease: Lease) -> None:
-        if self._out.pop(lease, None) is not None:
-            self._free.give(lease.offset, lease.end)
+        del self._out[lease]
+        self._free.give(lease.offset, lease.end)
 
     def _return_overdue(self) -> None:
         now = self._clock()
-        for lease in [lease for lease, until in self._out.items() if until <= now]:
-            self._return(lease)
+        self._forget_calls([lease for lease, until in self._out.items() if until <= now])
+
+    def _forget_calls(self, leases: Sequence[Lease]) -> None:
+        for lease in leases:
+            lease.calls.clear()
+            self._settle(lease)
+
+    def _settle(self, lease: Lease) -> None:
+        """Takes it back if nobody has it any more."""
+        if lease in self._out and not lease.calls:
+            self._out[lease] = math.inf
+            if not lease.is_open:
+                self._return(lease)
 
     def _unmap(self) -> None:
         """At the end, once nobody writes any more; until then a write to a page given back could be a SIGBUS."""
-        if self._closed and self._pages is not None and math.inf not in self._out.values():
+        if self._closed and self._pages is not None and not any(lease.is_open for lease in self._out):
             self._pages.unmap()
             self._pages = None
+
+
+def _bytes(leases: Iterable[Lease]) -> int:
+    """Of whole pages."""
+    return sum(lease.end - lease.offset for lease in leases)

@@ -15,7 +15,7 @@ from typing import cast
 from listener.triton.answers import Answer, ProtocolError, Reader
 from listener.triton.vigil import Vigil
 
-__all__ = ["Answer", "ConnectionLost", "ProtocolError", "Wire"]
+__all__ = ["Answer", "ConnectionLost", "ProtocolError", "Unanswered", "Unsent", "Wire"]
 
 #: Bytes from which on a part is handed to the socket as it is; below, copying is cheaper than a buffer more.
 _LARGE = 32 << 10
@@ -25,8 +25,12 @@ class ConnectionLost(OSError):
     """There is no connection, or it ended before the answer did."""
 
 
-class _Unanswered(ConnectionLost):
-    """It ended before the first byte of the answer."""
+class Unanswered(ConnectionLost):
+    """It ended before the first byte of the answer, so the other side may or may not have the request."""
+
+
+class Unsent(Unanswered):
+    """There was none, so the other side has nothing of the request."""
 
 
 class Wire:
@@ -50,17 +54,21 @@ class Wire:
         self._idle: list[_Connection] = []
         self._queue: deque[asyncio.Future[None]] = deque()
 
-    async def send(self, head: bytes, parts: Sequence[bytes | memoryview] = ()) -> Answer:
+    async def send(self, head: bytes, parts: Sequence[bytes | memoryview] = (), twice: bool = True) -> Answer:
         """One request and its answer.
 
         Args:
             head: request line, headers with the Content-Length of all that follows, and the empty line; it may go on
                 with the beginning of the body. Not a HEAD request.
             parts: the (rest of the) body, views in bytes (format "B"). They must not change before the answer is there.
+            twice: a kept connection that ends without a byte of an answer has met its end in between, and a new one is
+                tried; the other side may have got the request all the same. Without it that is done only where nothing
+                was sent.
 
         Raises:
-            ConnectionLost: the connection cannot be made or was lost, or the wire is closed. A kept connection that
-                ends without a byte of an answer has met its end in between, and a new one is tried first.
+            Unsent: there is no connection.
+            Unanswered: it was lost before the first byte of the answer.
+            ConnectionLost: it was lost later, or the wire is closed.
             ProtocolError: the answer is not HTTP/1.1.
         """
         if self._closed:
@@ -71,8 +79,13 @@ class Wire:
             await self._wait()
         try:
             if self._idle:
-                with contextlib.suppress(_Unanswered):
+                try:
                     return await self._exchange(self._idle.pop(), head, parts)
+                except Unsent:
+                    pass
+                except Unanswered:
+                    if not twice:
+                        raise
             return await self._exchange(await self._connect(), head, parts)
         finally:
             self._give_place()
@@ -106,7 +119,7 @@ class Wire:
         try:
             await loop.create_connection(lambda: connection, self._host, self._port)
         except OSError as error:
-            raise ConnectionLost(f"no connection to {self._host}:{self._port}") from error
+            raise Unsent(f"no connection to {self._host}:{self._port}") from error
         except BaseException:
             self.forget(connection)  # uvloop closes it now, and does not tell it so even if it said that it is there
             raise
@@ -177,7 +190,7 @@ class _Connection(asyncio.Protocol):
     async def exchange(self, head: bytes, parts: Sequence[bytes | memoryview]) -> Answer:
         """Sends a request and reads its answer; closes the connection if that fails or is cancelled."""
         if self.lost:
-            raise _Unanswered("the connection is closed")
+            raise Unsent("the connection is closed")
         self._reader.start()
         answer: asyncio.Future[Answer] = self._loop.create_future()
         self._answer = answer
@@ -263,7 +276,7 @@ class _Connection(asyncio.Protocol):
             elif isinstance(error, ProtocolError):
                 answer.set_exception(error)
             else:
-                kind = ConnectionLost if self._reader.begun else _Unanswered
+                kind = ConnectionLost if self._reader.begun else Unanswered
                 lost = kind("the connection was lost before the answer")
                 lost.__cause__ = error
                 answer.set_exception(lost)

@@ -14,11 +14,13 @@ import time
 from listener.artifacts import bucket, fetch, parts
 from listener.artifacts.cloud import Cloud
 from listener.artifacts.store import Store
+from tests.artifacts import removals
 
 MIB = 1 << 20
 
 
 def attempt(uri: str, folder: str) -> None:
+    removals.apply()
     parts.SMALLEST, parts.MARK = 4 * MIB, MIB // 4  # so that small objects have parts as large ones do
     place = bucket.parse(uri)
     print(fetch.fetch(place, Store(folder, place.key), Cloud()), flush=True)

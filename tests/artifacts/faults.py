@@ -2,7 +2,7 @@
 
 It adds what the emulator lacks: an old or unknown generation is 404, a failed ifGenerationMatch 412, a listing comes in
 pages of 100 with the fields that were asked for, an unsatisfiable range is 416, and each answer with bytes has the
-headers that the real one has. It counts the requests and what it sent for each. And it fails where it is told to:
+headers that the real one has. It counts connections, requests and what it sent for each. And it fails where it is told:
 
     with faults.proxy(emulator.url) as proxy:
         proxy.inject(Status(503), nth={1})                            # the first read of each object
@@ -27,12 +27,13 @@ import os
 import random
 import re
 import socket
+import ssl
 import struct
 import threading
 import time
 import urllib.parse
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,7 +45,7 @@ _CHUNK = 65_536
 _PATIENCE = 30.0
 _JSON = "application/json"
 _LIST = re.compile(r"/storage/v1/b/(?P<bucket>[^/]+)/o")
-_OBJECT = re.compile(r"(?P<download>/download)?/storage/v1/b/(?P<bucket>[^/]+)/o/(?P<name>.+)")
+_OBJECT = re.compile(r"(?P<download>/download)?/storage/v1/b/(?P<bucket>[^/]+)/o/(?P<name>[^/]+)")
 _RANGE = re.compile(r"bytes=(?P<begin>\d*)-(?P<last>\d*)")
 
 
@@ -114,8 +115,22 @@ class Stall:
     at: float = 0.5
 
 
+@dataclass(frozen=True, slots=True)
+class Slow:
+    """The body comes at so many bytes a second, and what was sent was also taken, but for little."""
+
+    rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """The answer says that it is of another generation than it is; '': it says nothing of one."""
+
+    generation: str
+
+
 Spoiled = Reset | Close | Short | Flip | Stall
-Fault = Wait | Replace | Status | Spoiled
+Fault = Wait | Replace | Status | Slow | Labelled | Spoiled
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +163,7 @@ class Seen:
         nth: it was the n-th read of its object, or listing of its bucket.
         came: when, in seconds of `time.monotonic`.
         status: of the answer; 0 while there is none.
+        generation: of the object that was asked for; '' where none was.
         span: begin and end of the bytes that were asked for, as far as they exist; None where all were.
         sent: bytes of the body that went out.
     """
@@ -157,6 +173,7 @@ class Seen:
     nth: int
     came: float
     status: int = 0
+    generation: str = ""
     span: tuple[int, int] | None = None
     sent: int = 0
 
@@ -171,11 +188,19 @@ class Proxy:
     Attributes:
         url: the value for STORAGE_EMULATOR_HOST.
         seen: the requests in their order.
+        admits: whether a request with this Authorization may be answered; others are 401.
+        turned_away: requests that were not.
+        handshakes: of TLS, where it is spoken.
+        connections: how many were made.
     """
 
     def __init__(self, target: str) -> None:
         self.url = ""
         self.seen = list[Seen]()
+        self.admits: Callable[[str], bool] = lambda _: True
+        self.turned_away = 0
+        self.handshakes = 0
+        self.connections = 0
         self.closing = threading.Event()
         self._address = urllib.parse.urlsplit(target).netloc
         self._rules = list[_Rule]()
@@ -234,6 +259,11 @@ class Proxy:
             self.seen.append(seen)
             return seen, [rule.fault for rule in self._rules if rule.applies(seen)]
 
+    def connected(self) -> None:
+        """Counts a connection."""
+        with self._lock:
+            self.connections += 1
+
     @contextlib.contextmanager
     def asked(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
@@ -254,16 +284,28 @@ class Proxy:
             assert answer.status == 200, answer.read()
             answer.read()
 
+    def count_handshake(self) -> None:
+        with self._lock:
+            self.handshakes += 1
+
+    def admitted(self, authorization: str) -> bool:
+        """Whether it may be answered; counts those that may not."""
+        if self.admits(authorization):
+            return True
+        with self._lock:
+            self.turned_away += 1
+        return False
+
 
 @contextlib.contextmanager
-def proxy(target: str) -> Iterator[Proxy]:
-    """A proxy in front of an emulator's URL."""
+def proxy(target: str, context: ssl.SSLContext | None = None) -> Iterator[Proxy]:
+    """A proxy in front of an emulator's URL; it speaks HTTPS where there is a context for it."""
     made = Proxy(target)
 
     class Passing(_Passing):
         proxy = made
 
-    with serving(Passing) as made.url:
+    with serving(Passing, context) as made.url:
         try:
             yield made
         finally:
@@ -284,18 +326,29 @@ class _Passing(Answering):
     protocol_version = "HTTP/1.1"
     timeout = _PATIENCE
     proxy: Proxy
+    slow: Slow | None
+    labelled: Labelled | None
 
     def handle(self) -> None:
+        self.proxy.connected()
         with contextlib.suppress(OSError):  # the client has gone, or was thrown out
             super().handle()
 
+    def shook_hands(self) -> None:
+        self.proxy.count_handshake()
+
     def do_GET(self) -> None:
+        if not self.proxy.admitted(self.headers.get("Authorization", "")):
+            self._refuse(_Refused(401, "Invalid Credentials"))
+            return
         path, _, query = self.path.partition("?")
         asked = dict(urllib.parse.parse_qsl(query))
         if found := _LIST.fullmatch(path):
             self._handle(found["bucket"], "", functools.partial(self._list, asked))
         elif (found := _OBJECT.fullmatch(path)) and (found["download"] or asked.get("alt") == "media"):
             self._handle(found["bucket"], urllib.parse.unquote(found["name"]), functools.partial(self._read, asked))
+        elif not found and "/o/" in path:  # a slash in an object's name is written %2F; the emulator takes any
+            self._refuse(_Refused(404, "Not Found"))
         else:
             self._pass_on(asked, found)
 
@@ -303,6 +356,8 @@ class _Passing(Answering):
         """Notes a request, lets happen what is to happen to it, and answers."""
         seen, faults = self.proxy.note(bucket, name)
         spoiled = [fault for fault in faults if isinstance(fault, Spoiled)]
+        self.slow = next((fault for fault in faults if isinstance(fault, Slow)), None)
+        self.labelled = next((fault for fault in faults if isinstance(fault, Labelled)), None)
         try:
             for fault in faults:
                 self._suffer(fault, seen)
@@ -327,11 +382,11 @@ class _Passing(Answering):
         token, fields = asked.pop("pageToken", ""), asked.pop("fields", "")
         with self.proxy.asked("GET", f"/storage/v1/b/{seen.bucket}/o?{urllib.parse.urlencode(asked)}") as answer:
             found = _json(answer)
-        after = base64.urlsafe_b64decode(token).decode()
+        after, paged = base64.urlsafe_b64decode(token).decode(), not fields or "nextPageToken" in fields
         items = sorted((item for item in found.get("items", []) if item["name"] > after), key=lambda item: item["name"])
         page = items[: min(int(asked.get("maxResults", _PAGE)), _PAGE)]
         said: dict[str, Any] = {"kind": "storage#objects", "items": [_narrowed(item, fields) for item in page]}
-        if len(page) < len(items):
+        if len(page) < len(items) and paged:
             said["nextPageToken"] = base64.urlsafe_b64encode(page[-1]["name"].encode()).decode()
         body = json.dumps(said).encode()
         cut = int(len(body) * spoiled.at) if spoiled else len(body)
@@ -349,6 +404,7 @@ class _Passing(Answering):
         """An object's bytes, or some of them."""
         with contextlib.ExitStack() as stack:
             with self.proxy.still:
+                seen.generation = asked.get("generation", "")
                 about = self._about(asked, seen.bucket, seen.name)
                 size = int(about["size"])
                 seen.span = _span(self.headers.get("Range"), size)
@@ -356,7 +412,10 @@ class _Passing(Answering):
                 cut = begin + int((end - begin) * spoiled.at) if spoiled else end
                 source = stack.enter_context(self._bytes(seen, begin, cut))
             seen.status = 206 if seen.span else 200
-            self._head(seen.status, _headers(about, begin, cut if isinstance(spoiled, Short) else end, seen.span))
+            headers = _headers(about, begin, cut if isinstance(spoiled, Short) else end, seen.span)
+            if self.labelled:
+                headers["x-goog-generation"] = self.labelled.generation
+            self._head(seen.status, {name: value for name, value in headers.items() if value})
             self._copy(source, cut - begin, seen)
         if not self._broken(spoiled) and cut < end:
             self._go_on(seen, (cut, end), about["generation"], flip=isinstance(spoiled, Flip))
@@ -402,6 +461,9 @@ class _Passing(Answering):
         The source is read to its end in any case: the emulator does one thing at a time.
         """
         gone: OSError | None = None
+        if self.slow and source:
+            self._trickle(source.read(nbytes), self.slow.rate, seen)
+            return
         while nbytes and source:
             chunk = source.read(min(nbytes, _CHUNK))
             if not chunk:
@@ -416,6 +478,13 @@ class _Passing(Answering):
                 gone = error
         if gone:
             raise gone
+
+    def _trickle(self, body: bytes, rate: float, seen: Seen) -> None:
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _CHUNK)
+        begin = time.monotonic()
+        for at in range(0, len(body), _CHUNK):
+            self.proxy.closing.wait(max(begin + at / rate - time.monotonic(), 0))
+            self._send(body[at : at + _CHUNK], seen)
 
     def _pass_on(self, asked: Mapping[str, str], found: re.Match[str] | None) -> None:
         """Everything else: what is known about a bucket or an object."""

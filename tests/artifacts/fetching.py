@@ -1,4 +1,4 @@
-"""The process that fetches, started as delivery.py starts it, and what became of it within a bound."""
+"""The process that fetches (starter.py), and what became of it within a bound."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import contextlib
 import functools
 import os
 import random
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,16 +17,19 @@ from listener.errors import ConfigError
 from listener.process import EX_CONFIG
 from listener.settings import Settings
 from tests.artifacts.faults import Proxy
+from tests.artifacts.starter import Fetching, Pace
 
 #: Seconds that a fetch takes at most, whatever goes wrong, unless a test says otherwise.
 BOUND = 60.0
+#: That of a fetch, unless a test says otherwise.
+PACE = Pace()
 BIG = "models/big/1/model.onnx"
-_BIG_BYTES = 40_000_003
+_BIG_BYTES = 16_000_003
 
 
 @functools.cache
 def repository() -> Mapping[str, bytes]:
-    """Several small files, one of them empty, and one of 40 MB; by the names of their objects."""
+    """Several small files, one of them empty, and one of 16 MB; by the names of their objects."""
     small = {f"models/small-{number}/config.pbtxt": f"name: 'small-{number}'".encode() for number in range(5)}
     small |= {f"models/small-{number}/1/model.onnx": random.Random(number).randbytes(3_000) for number in range(5)}
     return small | {"models/small-0/2/model.onnx": b"", BIG: random.Random(0).randbytes(_BIG_BYTES)}
@@ -63,16 +64,14 @@ class Place:
     def __init__(self, proxy: Proxy, bucket: str, artifacts: Path) -> None:
         self.proxy, self.bucket, self.artifacts = proxy, bucket, artifacts
 
-    def fetch(self, bound: float = BOUND) -> Outcome:
+    def fetch(self, bound: float = BOUND, pace: Pace = PACE) -> Outcome:
         """One fetch. Fails the test if it takes longer than the bound, shows a trace or says more than one sentence."""
         begin = time.monotonic()
-        with self.started() as (process, read, log):
-            try:
-                status = process.wait(bound)
-            except subprocess.TimeoutExpired:
-                raise AssertionError(f"no end after {bound:.0f} s; the log: {log.read_text()[-2000:]}") from None
-            seconds, said = time.monotonic() - begin, read()
-        text = log.read_text()
+        with self.started(pace) as process:
+            status = process.wait(bound)
+            assert status is not None, f"no end after {bound:.0f} s; the log: {self.log.read_text()[-2000:]}"
+            seconds, said = time.monotonic() - begin, process.said()
+        text = self.log.read_text()
         assert "Traceback" not in text, text
         try:
             folder = answer.read(said, str(self), status)
@@ -88,21 +87,17 @@ class Place:
         return Outcome(folder, "", text, seconds)
 
     @contextlib.contextmanager
-    def started(self) -> Iterator[tuple[subprocess.Popen[bytes], Callable[[], bytes], Path]]:
-        """The process, what it answers once it has ended, and its log. It is killed in the end."""
+    def started(self, pace: Pace = PACE) -> Iterator[Fetching]:
+        """The process. It is killed in the end."""
         settings = Settings(repository=f"gs://{self.bucket}/models", artifacts=str(self.artifacts))
         environment = {**_QUIET, **os.environ, **settings.to_env(), "STORAGE_EMULATOR_HOST": self.proxy.url}
-        log = self.artifacts.with_name("fetch.log")
-        ours, theirs = os.pipe()
-        with os.fdopen(ours, "rb") as pipe, log.open("wb") as output:
-            argv = [sys.executable, "-m", "listener.artifacts.fetch", str(theirs)]
-            process = subprocess.Popen(argv, env=environment, pass_fds=[theirs], stdout=output, stderr=output)
-            os.close(theirs)
-            try:
-                yield process, pipe.read, log
-            finally:
-                process.kill()
-                process.wait(10)
+        with contextlib.closing(Fetching(environment, self.log, pace)) as process:
+            yield process
+
+    @property
+    def log(self) -> Path:
+        """All that the process says that was started last."""
+        return self.artifacts.with_name("fetch.log")
 
     def published(self) -> list[Path]:
         """The folders that somebody could take for whole ones."""
@@ -117,7 +112,7 @@ def contents(folder: Path | None) -> dict[str, bytes]:
 
 
 def require(outcome: Outcome, wanted: Mapping[str, bytes]) -> None:
-    """The outcome is a complete repository with these bytes. (Of 40 MB that differ, nobody wants to see all.)"""
+    """The outcome is a complete repository with these bytes. (Of 16 MB that differ, nobody wants to see all.)"""
     assert outcome.folder, outcome.sentence
     found = contents(outcome.folder)
     assert set(found) == set(wanted), set(found) ^ set(wanted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -100,7 +101,9 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(("name", "reason"), WRONG.items(), ids=[ascii(name)[:30] for name in WRONG])
+@pytest.mark.parametrize(
+    ("name", "reason"), WRONG.items(), ids=[re.sub(r"[^\w.]+", " ", ascii(name))[:30] for name in WRONG]
+)
 def test_a_name_that_cannot_be_a_files_is_refused_whatever_else_lies_there(name: str, reason: str) -> None:
     with pytest.raises(ConfigError) as caught:
         contents("models/digits/config.pbtxt", name)

@@ -143,8 +143,10 @@ def test_what_stays_unavailable_is_told_after_some_patience(monkeypatch: pytest.
 
 def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cloud, "_PATIENCE", 0.2)
-    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{free_port()}")
-    assert sentence().startswith("gs://bucket/models/: cannot be fetched: ")
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", url := f"http://127.0.0.1:{free_port()}")
+    assert sentence() == (
+        f"gs://bucket/models/: cannot be fetched: nobody answers at {url}, which STORAGE_EMULATOR_HOST names"
+    )
 
 
 def test_a_status_that_nobody_expects(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +159,7 @@ def test_a_status_that_nobody_expects(monkeypatch: pytest.MonkeyPatch) -> None:
     ("status", "told"),
     [
         (403, "gs://b/: may not be read without credentials, and there are none; "),
-        (418, "gs://b/: cannot be fetched: 418 I'm a Teapot"),
+        (418, "gs://b/: 'x' cannot be fetched: 418 I'm a Teapot: told to refuse"),
         (503, "gs://b/: cannot be fetched: 503 Service Unavailable, and nothing came for 0.3 s"),
         (429, "gs://b/: cannot be fetched: 429 Too Many Requests, and nothing came for 0.3 s"),
     ],

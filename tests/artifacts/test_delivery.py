@@ -16,10 +16,11 @@ from listener.artifacts import choice
 from listener.artifacts.delivery import Delivery
 from listener.artifacts.handover import look
 from listener.errors import ConfigError
+from listener.process import children
 from listener.settings import Settings
 from tests.artifacts.emulator import Emulator
 from tests.artifacts.refusing import refusing
-from tests.integration.stack import children, command_line
+from tests.integration.stack import command_line
 
 URL = "http://127.0.0.1:7777"
 
@@ -134,3 +135,30 @@ async def test_a_process_that_says_nothing(models: str, temporary: Path, monkeyp
     async with delivery(configured(models)) as made:
         with pytest.raises(ConfigError, match="the process that fetches it ended with status 1; its log says why"):
             await made.service()
+
+
+async def test_one_that_is_killed_each_time_is_given_up(
+    models: str, temporary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As by a kernel without memory."""
+    program = tmp_path / "killed"
+    program.write_text("#!/bin/sh\nkill -9 $$\n")
+    program.chmod(0o755)
+    monkeypatch.setattr("listener.artifacts.delivery.sys.executable", str(program))
+    monkeypatch.setattr("listener.process.Backoff.after_exit", quick := Quick())
+    async with delivery(configured(models)) as made:
+        with pytest.raises(ConfigError, match="the process that fetches it ended with status 137; its log says why"):
+            await made.service()
+    assert quick.asked == 3
+    assert caplog.text.count("what fetches was killed (status 137); it goes on in 0.01 s") == 2
+
+
+class Quick:
+    """A back-off without waiting; it gives up at the third failure."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def __call__(self, was_ready: bool) -> float | None:
+        self.asked += 1
+        return None if self.asked == 3 else 0.01

@@ -154,7 +154,7 @@ WRONG: dict[str, tuple[Exception | None, str]] = {
     "refused": (ConfigError("no"), "no"),
     "no space": (
         OSError(28, "No space left on device"),
-        "PLACE: cannot be stored in ROOT: No space left on device",
+        "PLACE: cannot be stored in ROOT: No space left on device; name another folder in LISTENER_ARTIFACTS",
     ),
     "damaged": (
         None,

@@ -10,11 +10,13 @@ import subprocess
 import sys
 import time
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from listener.artifacts import bucket, into
+from listener.artifacts.bucket import Item
 from listener.artifacts.cloud import Cloud
 from listener.artifacts.into import Target
 from listener.artifacts.store import Store
@@ -22,7 +24,7 @@ from listener.errors import ConfigError
 from tests.artifacts.emulator import Emulator
 from tests.artifacts.gate import closed, slow
 from tests.artifacts.refusing import refusing
-from tests.integration.stack import ROOT, wait_for
+from tests.integration.stack import ROOT, command_line, wait_for
 
 MODELS: dict[str, bytes | str] = {
     "models/digits/config.pbtxt": "name: 'digits'",
@@ -53,6 +55,16 @@ def run(uri: str, *more: object, cwd: Path | None = None, **env: str) -> subproc
         timeout=60,
         cwd=cwd,
         env={**os.environ, "PYTHONPATH": str(ROOT), "LISTENER_LOG_LEVEL": "warning", **env},
+    )
+
+
+def begun(name: str, folder: Path, url: str, stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
+    """A fetch that is on its way, from behind a gate."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "listener", "fetch", f"gs://{name}/models", str(folder)],
+        stderr=stderr,
+        text=True,
+        env={**os.environ, "STORAGE_EMULATOR_HOST": url},
     )
 
 
@@ -286,17 +298,39 @@ def test_a_system_that_cannot_exchange(
     assert files(folder) == {**lying(), "digits/config.pbtxt": b"new"}
 
 
+@pytest.mark.parametrize("later", [0.0, 0.05, 0.2, 0.5, 1.0, 1.5])
+def test_ctrl_c_at_any_moment(emulator: Emulator, name: str, folder: Path, later: float) -> None:
+    """From the start of the process that fetches, so while it imports and asks, and where an exception is forgotten."""
+    with closed(emulator.url) as gate:
+        process = begun(name, folder, gate.url)
+        wait_for(lambda: "listener.artifacts.into" in command_line(process.pid), 20)
+        time.sleep(later)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=20)
+    assert (process.returncode, said) == (130, f"listener: stopped; {folder} is as it was\n")
+
+
+def test_ctrl_c_too_late_is_none(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, emulator: Emulator) -> None:
+    """While the folder is replaced."""
+    taken = Target.take
+
+    def take(self: Target, made: Path, items: Mapping[str, Item]) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        taken(self, made, items)
+
+    monkeypatch.setattr(Target, "take", take)
+    fetched(name, folder)
+    assert files(folder) == lying()
+    with pytest.raises(KeyboardInterrupt):  # the handler is the one from before
+        os.kill(os.getpid(), signal.SIGINT)
+
+
 def test_ctrl_c(emulator: Emulator, name: str, folder: Path) -> None:
     with closed(emulator.url) as gate:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "listener", "fetch", f"gs://{name}/models", str(folder)],
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "STORAGE_EMULATOR_HOST": gate.url},
-        )
+        process = begun(name, folder, gate.url)
         wait_for(lambda: (folder.parent / ".models.listener").exists(), 20)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=10)
+        _, said = process.communicate(timeout=30)
     assert (process.returncode, said) == (130, f"listener: stopped; {folder} is as it was\n")
     assert not folder.exists()
 
@@ -308,11 +342,7 @@ def test_a_death_on_the_way_leaves_the_old_state_and_the_next_run_makes_the_new_
     emulator.put(name, {"models/digits/config.pbtxt": "new", "models/digits/2/model.onnx": bytes(2_000_000)})
     with slow(emulator.url, 0.1) as gate:
         for patience in (0.0, 0.4, 0.9):
-            process = subprocess.Popen(
-                [sys.executable, "-m", "listener", "fetch", f"gs://{name}/models", str(folder)],
-                env={**os.environ, "STORAGE_EMULATOR_HOST": gate.url},
-                stderr=subprocess.DEVNULL,
-            )
+            process = begun(name, folder, gate.url, stderr=subprocess.DEVNULL)
             wait_for(lambda: bool(list((folder.parent / ".models.listener").glob("*/*.partial"))), 20)
             time.sleep(patience)
             process.kill()

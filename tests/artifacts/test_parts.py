@@ -18,12 +18,13 @@ MIB = 1 << 20
     [
         ([], 64),
         ([1], 64),
-        ([500] * 2, 250),  # two parts each
-        ([500] * 4, 500),  # whole
+        ([500] * 2, 125),  # four parts each
+        ([500] * 4, 250),  # two
+        ([100] * 10, 125),  # whole
         ([50] * 100, 512),  # whole
         ([5000], 512),
         ([100], 64),
-        ([1000, *[1] * 24], 256),
+        ([1000, *[1] * 24], 128),
     ],
 )
 def test_parts_keep_all_connections_busy_and_no_more(sizes: list[int], size: int) -> None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import time
-from email.message import Message
 
 import pytest
 
-from listener.artifacts import reading
-from listener.artifacts.patience import Again, Patience
+from listener.artifacts.patience import Again, Patience, asked_for
 
 
 def test_waits_grow_and_are_drawn_by_chance(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,6 +40,4 @@ def test_it_ends_without_progress_and_begins_anew_with_it(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize(("given", "seconds"), [("", 0), ("3", 3), ("soon", 0), ("Thu, 01 Jan 1970 00:00:00 GMT", 0)])
 def test_what_the_other_side_asks_for(given: str, seconds: float) -> None:
-    message = Message()
-    message["Retry-After"] = given
-    assert reading._seconds(message) == seconds
+    assert asked_for(given) == seconds

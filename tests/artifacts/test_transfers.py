@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import os
 import random
 import subprocess
 import sys
+import threading
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,9 +20,9 @@ from listener.artifacts.bucket import Item
 from listener.artifacts.cloud import Cloud
 from listener.artifacts.store import Store
 from listener.errors import ConfigError
-from tests.artifacts import dying
-from tests.artifacts.counting import counting
+from tests.artifacts import dying, faults
 from tests.artifacts.emulator import Emulator
+from tests.artifacts.faults import Labelled, Proxy, Slow
 
 MIB = 1 << 20
 
@@ -33,6 +37,14 @@ def name(request: pytest.FixtureRequest) -> str:
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts, "SMALLEST", 4 * MIB)
     monkeypatch.setattr(parts, "MARK", MIB // 4)
+
+
+@contextlib.contextmanager
+def through_proxy(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """What this process fetches meanwhile goes through a proxy."""
+    with faults.proxy(emulator.url) as proxy, monkeypatch.context() as patch:
+        patch.setenv("STORAGE_EMULATOR_HOST", proxy.url)
+        yield proxy
 
 
 def content(seed: int, size: int) -> bytes:
@@ -65,33 +77,31 @@ def test_a_large_object_comes_in_parts_and_a_small_one_whole(
 ) -> None:
     objects: dict[str, bytes | str] = {"m/1/large": content(1, 10 * MIB + 7), "m/1/small": content(2, 1000)}
     emulator.put(name, objects)
-    with counting(emulator.url) as counted:
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", counted.url)
+    with through_proxy(emulator, monkeypatch) as proxy:
         assert fetched(name, tmp_path) == objects
-    assert sorted(size for object, size in counted.asked if object == "m/1/large") == [
-        "bytes=0-3495254",
-        "bytes=3495255-6990510",
-        "bytes=6990511-10485766",
+    assert sorted(seen.span or () for seen in proxy.reads("m/1/large")) == [
+        (0, 3495255),
+        (3495255, 6990511),
+        (6990511, 10485767),
     ]
-    assert ("m/1/small", "") in counted.asked
-    assert counted.sent == {"m/1/large": 10 * MIB + 7, "m/1/small": 1000}
+    assert [seen.span for seen in proxy.reads("m/1/small")] == [None]
+    assert (proxy.sent("m/1/large"), proxy.sent("m/1/small")) == (10 * MIB + 7, 1000)
 
 
 def test_connections_are_kept(emulator: Emulator, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     emulator.put(name, {f"m/1/{n}": str(n) for n in range(100)})
-    with counting(emulator.url) as counted:
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", counted.url)
+    with through_proxy(emulator, monkeypatch) as proxy:
         assert len(fetched(name, tmp_path)) == 100
-    assert len(counted.asked) == 100
-    assert counted.connections <= parts.connections([1] * 100) + 1  # one is the listing's
+    assert len(proxy.reads()) == 100
+    assert proxy.connections <= parts.connections([1] * 100) + 1  # one is the listing's
 
 
 def test_another_generation_in_the_answer_is_not_taken(
     emulator: Emulator, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     emulator.put(name, {"m/1/x": "x"})
-    with counting(emulator.url, headers={"x-goog-generation": "1"}) as counted:
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", counted.url)
+    with through_proxy(emulator, monkeypatch) as proxy:
+        proxy.inject(Labelled("1"))
         with pytest.raises(ConfigError, match="changed each time while it was fetched"):
             fetched(name, tmp_path)
 
@@ -115,11 +125,10 @@ def test_what_is_whole_is_not_fetched_again_and_what_is_wrong_is(
         stream.write(bytes(10))
     (files / "small").write_bytes(bytes(1000))
     (files / "short").write_bytes(content(4, 1000)[:500])
-    with counting(emulator.url) as counted:
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", counted.url)
+    with through_proxy(emulator, monkeypatch) as proxy:
         assert fetched(name, tmp_path) == objects
-    assert set(counted.sent) == {"m/1/large", "m/1/small", "m/1/short"}
-    assert counted.sent["m/1/large"] <= parts.MARK + 256 * 1024
+    assert {seen.name for seen in proxy.reads()} == {"m/1/large", "m/1/small", "m/1/short"}
+    assert proxy.sent("m/1/large") <= parts.MARK + 256 * 1024
 
 
 def test_a_journal_that_ends_in_half_a_line_or_lies(
@@ -143,10 +152,9 @@ def test_an_object_that_is_packed_becomes_an_unpacked_file(
         blob.upload_from_string(stored)
     wanted = {"m/1/plain": b"plain", "m/1/packed": bytes(3 * MIB), "m/1/only-says-so": b"text"}
     interrupted(name, tmp_path, monkeypatch)
-    with counting(emulator.url) as counted:
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", counted.url)
+    with through_proxy(emulator, monkeypatch) as proxy:
         assert fetched(name, tmp_path) == wanted
-    assert counted.asked == []
+    assert proxy.reads() == []
 
 
 def test_files_are_for_their_user_alone(emulator: Emulator, tmp_path: Path, name: str) -> None:
@@ -181,26 +189,35 @@ def test_twenty_deaths_at_random_moments(emulator: Emulator, tmp_path: Path, nam
     emulator.put(name, objects)
     chance = random.Random(6)
     seconds = [chance.uniform(0.02, 0.4) for _ in range(20)]
-    with counting(emulator.url, rate=0.6 * MIB) as counted:
-        done = subprocess.run(
-            [sys.executable, dying.__file__, f"gs://{name}", str(tmp_path), *map(str, seconds)],
-            env={"STORAGE_EMULATOR_HOST": counted.url, "PYTHONPATH": ":".join(sys.path)},
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-    assert done.returncode == 0, done.stderr
-    *deaths, folder = done.stdout.split("\n")[:-1]
-    assert deaths.count("killed") == 20, deaths
+    with faults.proxy(emulator.url) as proxy:
+        proxy.inject(Slow(0.6 * MIB))
+        *deaths, folder = died(proxy, f"gs://{name}", str(tmp_path), *map(str, seconds))
+    assert deaths == ["killed"] * 20
     published = Path(folder)
     assert {
         file.relative_to(published).as_posix(): file.read_bytes() for file in published.rglob("*") if file.is_file()
     } == {path: text.encode() if isinstance(text, str) else text for path, text in objects.items()}
     part = 4 * MIB
     for path, text in objects.items():
-        again = counted.sent[path] - len(text)
+        again = proxy.sent(path) - len(text)
         assert again < 20 * min(part, len(text)), path
-    assert sum(counted.sent.values()) < 2 * sum(map(len, objects.values()))
+    assert proxy.sent() < 2 * sum(map(len, objects.values()))
+
+
+def died(proxy: Proxy, *arguments: str) -> list[str]:
+    """The lines of dying.py. After its last death the proxy is a fast one."""
+    environment = {**os.environ, "STORAGE_EMULATOR_HOST": proxy.url, "PYTHONPATH": ":".join(sys.path)}
+    argv, lines = [sys.executable, dying.__file__, *arguments], list[str]()
+    with subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        clock = threading.Timer(120, process.kill)
+        clock.start()
+        for line in process.stdout or ():
+            lines.append(line.rstrip("\n"))
+            if len(lines) == len(arguments) - 2:
+                proxy.heal()
+        clock.cancel()
+    assert process.returncode == 0
+    return lines
 
 
 def test_memory_stays_flat(emulator: Emulator, tmp_path: Path, name: str) -> None:

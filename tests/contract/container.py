@@ -7,11 +7,11 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tests.contract.target import Target
-from tests.integration.stack import ROOT, children, command_line, end, free_port, wait_for
+from tests.integration.stack import ROOT, command_line, end, free_port, topmost, wait_for
 
 #: What Vertex sets for a container without artefacts (contract: "Environment"). Routes with a colon, as its own are.
 VERTEX = {
@@ -30,30 +30,17 @@ VERTEX = {
 }
 
 
-class Container:
-    """`listener up` in a session of its own, in an empty folder.
+class Processes:
+    """A container whose processes can be looked into; they run on this machine and in our network.
 
     Args:
-        folder: for its log and as its working directory.
-        arguments: of `listener up`.
-        environ: every AIP_* and LISTENER_* variable that it gets.
+        pid: of its first one, out here.
+        environ: every AIP_* and LISTENER_* variable that this one has.
     """
 
-    def __init__(self, folder: Path, arguments: tuple[str, ...], environ: dict[str, str]) -> None:
-        self.environ = environ
+    def __init__(self, pid: int, environ: Mapping[str, str]) -> None:
+        self.pid, self.environ = pid, environ
         self.port = int(environ.get("AIP_HTTP_PORT", "8080"))
-        self.log = folder / "log"
-        (folder / "empty").mkdir(parents=True)
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("AIP_", "LISTENER_"))}
-        with self.log.open("wb") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "listener", "up", *arguments],
-                env={**kept, "PYTHONPATH": str(ROOT), **environ},
-                cwd=folder / "empty",
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
 
     def target(self, predict_route: str | None = None, health_route: str | None = None) -> Target:
         """How to reach it; routes from its environment unless they are given."""
@@ -64,24 +51,13 @@ class Container:
             health_route or self.environ["AIP_HEALTH_ROUTE"],
         )
 
-    def ready(self, target: Target | None = None, patience: float = 120.0) -> Target:
-        """Waits until health says 200; gives the target."""
-        asked = target or self.target()
-
-        def is_ready() -> bool:
-            assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.output()}"
-            return asked.health() == 200
-
-        wait_for(is_ready, patience, self.output)
-        return asked
-
     def triton_pid(self) -> int:
         """The process of Triton.
 
         Raises:
-            StopIteration: there is none.
+            AssertionError: there is none.
         """
-        return next(pid for pid in children(self.process.pid) if "tritonserver" in command_line(pid))
+        return topmost(self.pid, "tritonserver ")
 
     def triton(self) -> Target:
         """Triton itself, past the listener; its port stands in its command line."""
@@ -102,9 +78,45 @@ class Container:
         """The process that serves requests.
 
         Raises:
-            StopIteration: there is none.
+            AssertionError: there is none, or there are several.
         """
-        return next(pid for pid in children(self.process.pid) if "listener.worker" in command_line(pid))
+        return topmost(self.pid, "listener.worker")
+
+
+class Container(Processes):
+    """`listener up` in a session of its own, in an empty folder.
+
+    Args:
+        folder: for its log and as its working directory.
+        arguments: of `listener up`.
+        environ: every AIP_* and LISTENER_* variable that it gets.
+    """
+
+    def __init__(self, folder: Path, arguments: tuple[str, ...], environ: dict[str, str]) -> None:
+        self.log = folder / "log"
+        (folder / "empty").mkdir(parents=True)
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("AIP_", "LISTENER_"))}
+        with self.log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "listener", "up", *arguments],
+                env={**kept, "PYTHONPATH": str(ROOT), **environ},
+                cwd=folder / "empty",
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        super().__init__(self.process.pid, environ)
+
+    def ready(self, target: Target | None = None, patience: float = 120.0) -> Target:
+        """Waits until health says 200; gives the target."""
+        asked = target or self.target()
+
+        def is_ready() -> bool:
+            assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.output()}"
+            return asked.health() == 200
+
+        wait_for(is_ready, patience, self.output)
+        return asked
 
     def output(self) -> str:
         """What it wrote so far."""

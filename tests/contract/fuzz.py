@@ -16,7 +16,7 @@ import json
 import random
 import sys
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -240,7 +240,7 @@ class Maker:
         return self._post("npy", bytes(body), **{"Content-Type": "application/x-npy"})
 
     def compressed(self) -> Sent:
-        body = bytearray(gzip.compress(json.dumps(self._document()).encode(), 1))
+        body = bytearray(gzip.compress(json.dumps(self._document()).encode(), 1, mtime=0))
         for _ in range(self._chance.randint(1, 3)):
             body[self._chance.randrange(len(body))] = self._chance.randrange(256)
         del body[self._chance.choice([len(body), len(body) - 1, len(body) // 2]) :]
@@ -427,6 +427,22 @@ def run(host: str, port: int, predict_route: str, requests: int, seed: int) -> F
     return asyncio.run(fuzz.run(requests))
 
 
+def told(counts: Mapping[str, int], mistakes: Sequence[str], right: int) -> int:
+    """Prints what a fuzzer found; the exit status.
+
+    Args:
+        counts: by what became of a request.
+        mistakes: in words.
+        right: good requests in between.
+    """
+    for kind, count in sorted(counts.items()):
+        print(f"{count:8} {kind}")
+    for mistake in mistakes[:20]:
+        print(mistake)
+    print(f"{len(mistakes)} mistakes; {right} right requests in between")
+    return 1 if mistakes else 0
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("url")
@@ -436,12 +452,7 @@ def main() -> int:
     given = parser.parse_args()
     parts = urllib.parse.urlsplit(given.url)
     found = run(parts.hostname or "127.0.0.1", parts.port or 80, given.predict_route, given.requests, given.seed)
-    for kind, count in sorted(found.statuses.items()):
-        print(f"{count:8} {kind}")
-    for mistake in found.mistakes[:20]:
-        print(mistake)
-    print(f"{len(found.mistakes)} mistakes; {found.right} right requests in between")
-    return 1 if found.mistakes else 0
+    return told(found.statuses, found.mistakes, found.right)
 
 
 if __name__ == "__main__":

@@ -131,9 +131,9 @@ def test_the_port_answers_while_it_is_fetched(emulator: Emulator, tmp_path: Path
     ):
         stack.until(503)
         time.sleep(2)
-        assert stack.health() == (503, {"status": "starting", "missing": [BEING_FETCHED]})
+        assert stack.health() == (503, {"status": "downloading", "missing": [BEING_FETCHED]})
         refusal = stack.predict([[1, 2]])
-        assert (refusal.status_code, refusal.json()) == (503, {"error": "the listener is starting"})
+        assert (refusal.status_code, refusal.json()) == (503, {"error": "the listener is downloading"})
         assert not [pid for pid in descendants(stack.process.pid) if "tritonserver" in command_line(pid)]
         gate.open()
         stack.until(200)

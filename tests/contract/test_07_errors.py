@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.contract import models
-from tests.contract.container import Container, running
+from tests.contract.container import Container, Processes, running
 from tests.contract.target import Answer, Target, read, refused
 from tests.integration.stack import wait_for
 
@@ -247,7 +247,7 @@ def test_a_request_whose_time_is_up_is_504_and_triton_is_left_alone(narrow: Cont
     check_given_up(narrow)
 
 
-def check_given_up(container: Container) -> None:
+def check_given_up(container: Processes) -> None:
     """The call is closed: Triton's connection shows it, or, of a newer Triton, the model was told, and counts it."""
     begin = time.monotonic()
     while container.given_up() == 0 and time.monotonic() - begin < 1.2:
@@ -271,7 +271,7 @@ def test_one_request_more_than_there_is_room_is_429(narrow: Container) -> None:
 
 
 @pytest.mark.parametrize("way", ["instances", "OIP on the predict route", "V1", "V2"])
-def test_the_call_for_a_caller_who_leaves_is_closed(container: Container, way: str) -> None:
+def test_the_call_for_a_caller_who_leaves_is_closed(container: Processes, way: str) -> None:
     """Streams, where the model itself gets to know of it: item 9."""
     target = container.target()
     path, document = {

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.container import Container
+from tests.contract.container import Processes
 from tests.contract.target import Answer, Target, read, refused
 from tests.integration.stack import wait_for
 
@@ -120,7 +120,7 @@ def test_each_event_comes_when_it_is_made(target: Target, path: str) -> None:
     assert made.times[-1] - made.times[0] > 3 * PAUSE
 
 
-def test_the_bytes_are_tritons(container: Container) -> None:
+def test_the_bytes_are_tritons(container: Processes) -> None:
     body = {"COUNT": 3, "id": "42"}
     ours, tritons = stream(container.target(), PATH, body), stream(container.triton(), PATH, body)
     assert ours.content == tritons.content

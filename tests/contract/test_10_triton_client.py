@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
 from tests.contract import models
-from tests.contract.container import Container
+from tests.contract.container import Processes
 from tests.contract.target import Target
 from tests.integration.stack import wait_for
 
@@ -120,7 +120,7 @@ def test_the_index_of_the_repository(triton: Any) -> None:
     assert {entry["state"] for entry in index} == {"READY"}
 
 
-def test_everything_that_is_there_is_said_as_triton_says_it(triton: Any, container: Container) -> None:
+def test_everything_that_is_there_is_said_as_triton_says_it(triton: Any, container: Processes) -> None:
     other = container.triton()
     with client.InferenceServerClient(f"{other.host}:{other.port}") as direct:
         ours, tritons = triton.get_server_metadata(), direct.get_server_metadata()

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.contract.container import Container
+from tests.contract.container import Processes
 from tests.contract.target import Answer, Target, read, refused
 from tests.integration.stack import wait_for
 
@@ -290,7 +290,7 @@ class Watch:
         self._thread.join()
 
 
-def test_bombs_cost_no_memory(container: Container, bomb: bytes) -> None:
+def test_bombs_cost_no_memory(container: Processes, bomb: bytes) -> None:
     """Eight at once would be 8 GiB; what each may hold is the limit and a piece more."""
     target = container.target()
     with Watch(container.worker_pid()) as watch, ThreadPoolExecutor(8) as pool:
@@ -300,7 +300,7 @@ def test_bombs_cost_no_memory(container: Container, bomb: bytes) -> None:
     assert watch.greatest - watch.before < 8 * 3 * LIMIT
 
 
-def test_bodies_that_are_too_large_cost_no_memory(container: Container) -> None:
+def test_bodies_that_are_too_large_cost_no_memory(container: Processes) -> None:
     target = container.target()
     chunk = b"100000\r\n" + b" " * MiB + b"\r\n"
 
@@ -464,7 +464,7 @@ def test_a_bomb_of_json_does_not_reach_triton(target: Target, path: str, headers
     assert target.predictions([[1.0]]) == [[1.0]]
 
 
-def test_json_bombs_cost_no_memory(container: Container) -> None:
+def test_json_bombs_cost_no_memory(container: Processes) -> None:
     target = container.target()
     bodies = [BOMBS[name] for name in ("lists", "objects", "a million empty rows", "lists that stay open")] * 6
     for body in bodies[:8]:  # what is kept once is no growth

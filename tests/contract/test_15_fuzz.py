@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.contract import fuzz
-from tests.contract.container import Container
+from tests.contract.container import Processes
 from tests.contract.target import Target
 
 pytestmark = pytest.mark.triton
@@ -30,12 +30,12 @@ def attack(target: Target, requests: int, seed: int) -> None:
     assert len(found.statuses) > 20
 
 
-def test_malformed_requests_are_refused(target: Target) -> None:
-    attack(target, 5_000, seed=1)
+def test_malformed_requests_are_refused(target: Target, pytestconfig: pytest.Config) -> None:
+    attack(target, pytestconfig.getoption("fuzzed", None) or 5_000, seed=1)
 
 
 @pytest.mark.long
-def test_a_hundred_thousand_malformed_requests_leave_no_trace(container: Container) -> None:
+def test_a_hundred_thousand_malformed_requests_leave_no_trace(container: Processes) -> None:
     target, worker = container.target(), container.worker_pid()
     attack(target, 20_000, seed=2)  # until caches and pools have their size
     before = resident(worker)

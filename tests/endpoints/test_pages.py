@@ -10,12 +10,12 @@ import pytest
 from aiohttp import test_utils, web
 
 from listener.endpoints import pages
-from listener.gate import Gate, Phase
+from listener.gate import Gate, Limits, Phase
 from tests.endpoints.conftest import Served
 
 
 async def health(phase: Phase, missing: list[str]) -> tuple[int, Any]:
-    gate = Gate(1, 1)
+    gate = Gate(Limits(1), 1)
     gate.phase = phase
     answer = await pages.health(gate, lambda: missing)(test_utils.make_mocked_request("GET", "/health"))
     assert isinstance(answer, web.Response)
@@ -31,6 +31,7 @@ async def health(phase: Phase, missing: list[str]) -> tuple[int, Any]:
         (Phase.READY, ["Triton is not ready"], 503, "not ready"),
         (Phase.STARTING, ["the service is being loaded"], 503, "starting"),
         (Phase.STARTING, [], 503, "starting"),
+        (Phase.DOWNLOADING, ["the model repository is being fetched: 43 %"], 503, "downloading"),
         (Phase.DRAINING, [], 503, "draining"),
         (Phase.FAILED, ["the service cannot be served"], 503, "failed"),
         (Phase.FAILED, [], 503, "failed"),

@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -233,8 +234,8 @@ def shadow(mirror: Any, **given: Any) -> Shadow:
 
 async def test_a_mirror_gets_the_request_when_it_has_been_answered() -> None:
     mirror, later = Place("m"), list[Callable[[], None]]()
-    node = shadow(mirror)
-    assert await ask(node, 1, after=later.append) == ["a:1"]
+    node, stay = shadow(mirror), SimpleNamespace(after=later.append)
+    assert await ask(node, 1, stay=stay) == ["a:1"]
     await asyncio.sleep(0.01)
     assert mirror.calls == []
     later[0]()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -42,6 +43,24 @@ class Answering(Handler):
 
 
 # A step
+
+
+async def test_where_there_are_several_routes_each_request_counts_for_its_own() -> None:
+    """On every way to a route; where there is one alone, nobody else could want the permits."""
+    reply, models = Reply([1]), FakeModels(m=("1",))
+    steps = {name: step(name, Answering(reply)) for name in ("a", "b")}
+    counted = list[str]()
+    stay: Any = SimpleNamespace(share=counted.append, took=lambda branch, model: None, route="")
+    for names, seen in ((("a", "b"), ["a", "b", "b", "m"]), (("a",), [])):
+        counted.clear()
+        router = Router({name: steps[name] for name in names}, "a", models, RELAY, Pool(1))
+        await router(Call([1], Context(stay=stay)))
+        if len(names) > 1:
+            await router(Call([1], Context(parameters={"model": "b"}, stay=stay)))
+            await router.choose_step(Call([1], Context(model="b", stay=stay)))
+        router.share(stay, "m")
+        await router(Call([1], Context()))  # a warm-up, which nobody is answered
+        assert counted == seen
 
 
 async def test_a_step_hands_on_what_the_handler_says() -> None:

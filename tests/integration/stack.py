@@ -9,11 +9,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import requests
+
+from listener.process import children
 
 ROOT = Path(__file__).parents[2]
 SHM = Path("/dev/shm")
@@ -30,9 +32,10 @@ class Stack:
 
     Args:
         log: receives its output.
-        command: of the command line.
+        command: of the command line, with options if it has some.
         service: folder with listener.yaml, for --service; None leaves that out.
         folder: its working directory; None = ours.
+        words: in front of the command, such as those that lead into other mounts (sealed.py).
         env: further variables.
     """
 
@@ -42,6 +45,7 @@ class Stack:
         command: str = "up",
         service: Path | None = ROOT,
         folder: Path | None = None,
+        words: Sequence[str] = (),
         **env: str,
     ) -> None:
         self.port = int(env.get("AIP_HTTP_PORT", free_port()))
@@ -50,7 +54,14 @@ class Stack:
         elsewhere = {"PYTHONPATH": str(ROOT)} if folder else {}  # where Python would not find `listener` by itself
         with log.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "listener", command, *([f"--service={service}"] if service else [])],
+                [
+                    *words,
+                    sys.executable,
+                    "-m",
+                    "listener",
+                    *command.split(),
+                    *([f"--service={service}"] if service else []),
+                ],
                 cwd=folder,
                 env={
                     **os.environ,
@@ -83,12 +94,25 @@ class Stack:
         """Waits until /health has a status; returns the seconds that it took."""
         return wait_for(lambda: self.health()[0] == status, patience, lambda: f"{self.health()}\n{self.output()}")
 
+    def until_workers(self, starts: int) -> None:
+        """Waits until each of so many starts of a worker has said that it is ready."""
+        wait_for(lambda: self.output().count('"message":"ready"') >= starts, 60, self.output)
+
     def triton_pid(self) -> int:
         """Of the Triton that runs now; the kernel's list of children may miss one while another one ends."""
-        wait_for(lambda: bool(self._tritons()), 5, self.output)
-        return self._tritons()[0]
+        wait_for(lambda: bool(self.tritons()), 5, self.output)
+        return self.tritons()[0]
 
-    def _tritons(self) -> list[int]:
+    def triton_url(self) -> str:
+        """Of the Triton that runs now, for what the listener does not hand on."""
+        words = command_line(self.triton_pid()).split()
+        port = next(word.partition("=")[2] for word in words if word.startswith("--http-port="))
+        return f"http://127.0.0.1:{port}"
+
+    def worker_pids(self) -> set[int]:
+        return {pid for pid in children(self.process.pid) if "listener.worker" in command_line(pid)}
+
+    def tritons(self) -> list[int]:
         return [pid for pid in children(self.process.pid) if "tritonserver" in command_line(pid)]
 
     def regions(self) -> set[str]:
@@ -107,10 +131,15 @@ class Stack:
 
 @contextlib.contextmanager
 def running(
-    log: Path, command: str = "up", service: Path | None = ROOT, folder: Path | None = None, **env: str
+    log: Path,
+    command: str = "up",
+    service: Path | None = ROOT,
+    folder: Path | None = None,
+    words: Sequence[str] = (),
+    **env: str,
 ) -> Iterator[Stack]:
     """A stack that is gone afterwards, whatever the test did to it."""
-    stack = Stack(log, command, service, folder, **env)
+    stack = Stack(log, command, service, folder, words, **env)
     try:
         yield stack
     finally:
@@ -145,21 +174,30 @@ def wait_for(condition: Callable[[], bool], patience: float, explain: Callable[[
     return time.monotonic() - begin
 
 
-def children(pid: int) -> list[int]:
-    """Direct children, from /proc."""
-    found = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(OSError):
-            found += [int(child) for child in task.read_text().split()]
-    return found
-
-
 def descendants(pid: int) -> set[int]:
     """Children, their children, and so on."""
     found = set[int]()
     for child in children(pid):
         found |= {child} | descendants(child)
     return found
+
+
+def topmost(pid: int, words: str) -> int:
+    """The one process below another that has these words in its command line, and no other such one above it.
+
+    Raises:
+        AssertionError: there is none, or there are several.
+    """
+    found = {each for each in descendants(pid) if words in command_line(each)}
+    top = found - {child for each in found for child in descendants(each)}
+    assert len(top) == 1, f"{words!r}: {[command_line(each) for each in top]}"
+    return top.pop()
+
+
+def environment_of(pid: int) -> dict[str, str]:
+    """Of a process, as it was started."""
+    pairs = Path(f"/proc/{pid}/environ").read_bytes().rstrip(b"\0").split(b"\0")
+    return dict(os.fsdecode(pair).split("=", 1) for pair in pairs if b"=" in pair)
 
 
 def command_line(pid: int) -> str:

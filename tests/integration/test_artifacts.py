@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from listener.artifacts.choice import BEING_FETCHED
+from listener.process import children
 from tests.artifacts import emulator as emulators
 from tests.artifacts.echo import below, repository
 from tests.artifacts.emulator import Emulator
@@ -18,7 +19,6 @@ from tests.artifacts.gate import closed
 from tests.integration.stack import (
     Stack,
     alive,
-    children,
     command_line,
     descendants,
     free_port,
@@ -137,7 +137,7 @@ def test_triton_fetches_and_serve_waits_for_it(tmp_path: Path, emulator: Emulato
             serve.until(503)
             with running(tmp_path / "triton", "triton", service=None, folder=None, **mine) as triton:
                 wait_for(lambda: "fetching gs://models/repo/" in triton.output(), 20)
-                assert serve.health() == (503, {"status": "starting", "missing": [BEING_FETCHED]})
+                assert serve.health() == (503, {"status": "downloading", "missing": [BEING_FETCHED]})
                 gate.open()
                 serve.until(200)
                 assert serve.predict([[1, 2]]).json() == ONE

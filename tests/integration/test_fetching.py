@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +20,7 @@ from tests.artifacts.emulator import Emulator
 from tests.artifacts.gate import slow
 from tests.integration.stack import ROOT, Stack, free_port, running, wait_for
 from tests.integration.terminal import terminal
+from tests.markdown import blocks
 
 pytestmark = pytest.mark.triton
 
@@ -57,6 +60,7 @@ def test_health_says_how_far_it_is(tmp_path: Path, emulator: Emulator, env: dict
                 def is_on_its_way(stack: Stack = stack, said: list[int] = said) -> bool:
                     _, body = stack.health()
                     sentence = (body or {}).get("missing", [""])[0]
+                    assert (body or {}).get("status") != "starting" or BEING_FETCHED not in sentence
                     if sentence.startswith(f"{BEING_FETCHED}: "):
                         said.append(int(sentence.removeprefix(f"{BEING_FETCHED}: ").removesuffix(" %")))
                     return len(set(said)) > 2
@@ -126,6 +130,11 @@ def test_one_model_in_a_folder_that_is_read_only(env: dict[str, str], tmp_path: 
     assert left(env) == []
 
 
+def accepts(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 @pytest.mark.parametrize("place", ["gs://models/repo", "triton_repo"])
 def test_make_run_with_other_models(env: dict[str, str], place: str) -> None:
     mine = {**os.environ, **env, "PORT": str(free_port())}
@@ -133,4 +142,24 @@ def test_make_run_with_other_models(env: dict[str, str], place: str) -> None:
         screen.until(f"Serving every model of {place}")
         screen.press("\x03")
         screen.wait()
+    wait_for(lambda: left(env) == [], 15)
+
+
+def test_without_a_bucket_as_the_page_has_it(env: dict[str, str]) -> None:
+    """The blocks of docs/deploy.md as they are typed, in two terminals, but for the ports."""
+    page = (ROOT / "docs/deploy.md").read_text().partition("### Without a bucket")[2].partition("\n## ")[0]
+    ports = str(free_port()), str(free_port())
+    emulator, run = (block.text.replace("9023", ports[0]) for block in blocks(page))
+    mine = {**os.environ, "TMPDIR": env["TMPDIR"], "PORT": ports[1]}
+    mine.pop("STORAGE_EMULATOR_HOST", None)
+    with contextlib.ExitStack() as terminals:
+        one = terminals.enter_context(terminal(["sh", "-c", emulator], mine, ROOT))
+        wait_for(lambda: accepts(int(ports[0])), 20, lambda: one.text)
+        other = terminals.enter_context(terminal(["sh", "-c", run], mine, ROOT))
+        other.until("Serving every model of gs://models")
+        instances = {"instances": [[[[0.0] * 24] * 24]]}
+        answer = requests.post(f"http://127.0.0.1:{ports[1]}/predict", json=instances, timeout=30)
+        assert len(answer.json()["predictions"]) == 1
+        other.press("\x03")
+        other.wait()
     wait_for(lambda: left(env) == [], 15)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from tests.integration import one_number
 from tests.integration.stack import Stack, command_line, running, wait_for
 
 pytestmark = pytest.mark.triton
@@ -20,12 +21,6 @@ class TritonPythonModel:
     def execute(self, requests):
         return [utils.InferenceResponse([utils.Tensor("Y", utils.get_input_tensor_by_name(r, "X").as_numpy() * FACTOR)])
                 for r in requests]
-"""
-CONFIG = """\
-backend: "python"
-max_batch_size: 8
-input [ { name: "X" data_type: TYPE_FP32 dims: [ 1 ] } ]
-output [ { name: "Y" data_type: TYPE_FP32 dims: [ 1 ] } ]
 """
 SERVICE = """\
 default: safe
@@ -63,9 +58,7 @@ class Telling(Handler):
 
 
 def add(folder: Path, model: str, factor: int) -> None:
-    (folder / f"triton_repo/{model}/1").mkdir(parents=True)
-    (folder / f"triton_repo/{model}/1/model.py").write_text(MODEL.replace("FACTOR", str(factor)))
-    (folder / f"triton_repo/{model}/config.pbtxt").write_text(CONFIG)
+    one_number.write(folder, model, MODEL.replace("FACTOR", str(factor)))
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,11 +17,12 @@ from pathlib import Path
 import pytest
 import requests
 
+from listener.process import children
+from tests.integration import one_number
 from tests.integration.stack import (
     ROOT,
     Stack,
     alive,
-    children,
     command_line,
     descendants,
     free_port,
@@ -50,21 +52,13 @@ class Stuck(Handler):
     def preprocess(self, instance):
         threading.Event().wait()
 """
-CONFIG = """\
-backend: "python"
-max_batch_size: 8
-input [ { name: "X" data_type: TYPE_FP32 dims: [ 1 ] } ]
-output [ { name: "Y" data_type: TYPE_FP32 dims: [ 1 ] } ]
-"""
 
 
 @pytest.fixture
 def slow_service(tmp_path: Path) -> Path:
     """A service whose only model takes two seconds."""
     folder = tmp_path / "service"
-    (folder / "triton_repo/slow/1").mkdir(parents=True)
-    (folder / "triton_repo/slow/1/model.py").write_text(SLOW_MODEL)
-    (folder / "triton_repo/slow/config.pbtxt").write_text(CONFIG)
+    one_number.write(folder, "slow", SLOW_MODEL)
     (folder / "listener.yaml").write_text("routes:\n  slow: {}\n")
     return folder
 
@@ -85,9 +79,7 @@ def test_cold_start_answers_at_once_and_is_ready_soon_after_triton(tmp_path: Pat
 def wait_for_triton(stack: Stack) -> str:
     """Waits until Triton itself says that it is ready; returns its URL."""
     wait_for(lambda: any("tritonserver" in command_line(pid) for pid in children(stack.process.pid)), 10)
-    arguments = command_line(stack.triton_pid()).split()
-    port = next(word.partition("=")[2] for word in arguments if word.startswith("--http-port="))
-    url = f"http://127.0.0.1:{port}"
+    url = stack.triton_url()
 
     def ready() -> bool:
         with contextlib.suppress(requests.ConnectionError):
@@ -206,9 +198,18 @@ def test_a_stop_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
     assert not list((tmp_path / "tmp").iterdir())
 
 
+def phases(port: int) -> list[str]:
+    """Those in which a worker says that it is."""
+    text = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=5).text
+    found: list[str] = re.findall(r'^listener_workers{phase="(\w+)"} 1.0$', text, re.M)
+    return found
+
+
 def test_while_draining_new_requests_are_refused_and_the_old_one_finishes(tmp_path: Path, slow_service: Path) -> None:
-    with running(tmp_path / "log", service=slow_service) as stack:
+    metrics = free_port()
+    with running(tmp_path / "log", service=slow_service, LISTENER_METRICS_PORT=str(metrics)) as stack:
         stack.until(200)
+        assert phases(metrics) == ["ready"]
         answers = list[requests.Response]()
         request = threading.Thread(target=lambda: answers.append(stack.predict([[2.0]])))
         request.start()
@@ -216,6 +217,8 @@ def test_while_draining_new_requests_are_refused_and_the_old_one_finishes(tmp_pa
         stack.process.send_signal(signal.SIGTERM)
         stack.until(503, 2)
         assert stack.health()[1]["status"] == "draining"
+        assert phases(metrics) == ["draining"]
+        assert "draining" in stack.output()
         refusal = stack.predict([[3.0]])
         assert (refusal.status_code, refusal.json()) == (503, {"error": "the listener is draining"})
         assert refusal.headers["Retry-After"]

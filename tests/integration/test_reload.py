@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 import requests
 
+from listener.process import children
 from listener.tools import scaffold
-from tests.integration.stack import Stack, alive, children, command_line, running, wait_for
+from tests.integration.stack import Stack, alive, command_line, running, wait_for
 
 pytestmark = pytest.mark.triton
 

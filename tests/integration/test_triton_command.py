@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 
 import pytest
 import requests
 
-from tests.integration.stack import Stack, alive, descendants, free_port, left, running, wait_for
+from tests.integration.stack import ROOT, Stack, alive, command_line, descendants, free_port, left, running, wait_for
 
 pytestmark = pytest.mark.triton
 
@@ -92,3 +93,35 @@ def test_listener_serve_in_front_of_it(tmp_path: Path) -> None:
             assert listener.predict([[0, 16] * 32]).status_code == 503
     finally:
         triton.stop()
+
+
+def test_one_that_is_kept_waits_for_the_port_of_serve_and_comes_back(tmp_path: Path) -> None:
+    port, listening = free_port(), free_port()
+    env = {
+        "LISTENER_TRITON_URL": f"http://127.0.0.1:{port}",
+        "LISTENER_TRITON_METRICS_URL": f"http://127.0.0.1:{free_port()}",
+        "AIP_HTTP_PORT": str(listening),
+    }
+    with running(tmp_path / "log", "triton --keep", ROOT, None, **env) as stack:
+        wait_for(lambda: "listener triton" in command_line(stack.process.pid), 5)
+        time.sleep(2.5)  # it is waiting since 2 s; 3 s are left
+        assert not descendants(stack.process.pid)
+        with socket.create_server(("127.0.0.1", listening)):
+            wait_for(lambda: answers(port), 60, stack.output)
+        first = stack.triton_pid()
+        os.kill(first, signal.SIGKILL)
+        wait_for(lambda: not answers(port), 5)
+        wait_for(lambda: answers(port), 60, stack.output)
+        assert stack.triton_pid() != first
+        assert stack.stop() == 0
+        assert "triton ended with status 137; starting it again in 1 s" in stack.output()
+
+
+def test_one_that_is_kept_is_stopped_while_it_waits(tmp_path: Path) -> None:
+    env = {"LISTENER_TRITON_URL": f"127.0.0.1:{free_port()}", "AIP_HTTP_PORT": str(free_port())}
+    with running(tmp_path / "log", "triton --keep", ROOT, None, **env) as stack:
+        time.sleep(2)
+        begin = time.monotonic()
+        assert stack.stop() == 0
+        assert time.monotonic() - begin < 2
+        assert "listener.triton" not in stack.output()

@@ -22,8 +22,9 @@ import aiohttp
 import numpy as np
 import pytest
 
+from listener.process import children
 from tests.integration import truth_service
-from tests.integration.stack import SHM, Stack, children, command_line, descendants, running
+from tests.integration.stack import SHM, Stack, command_line, descendants, running
 from tests.integration.truth_service import MAKERS, SHARES, Case
 
 pytestmark = pytest.mark.triton

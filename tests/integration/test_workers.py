@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 import requests
 
+from listener.process import children
 from tests.integration.stack import (
     SHM,
     Stack,
     alive,
-    children,
     command_line,
     descendants,
     running,
@@ -56,7 +56,7 @@ def pair(tmp_path: Path) -> Iterator[Stack]:
 
 def both_ready(stack: Stack, starts: int = 2) -> None:
     """Waits until each of so many starts of a worker has said that it is ready; a late one opens 50 ms after that."""
-    wait_for(lambda: stack.output().count('"message":"ready"') >= starts, 60, stack.output)
+    stack.until_workers(starts)
     time.sleep(0.2)
 
 

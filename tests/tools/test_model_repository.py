@@ -181,6 +181,10 @@ def folder(path: str) -> Callable[[Path], None]:
     return lambda repository: (repository / path).mkdir(parents=True)
 
 
+TORCH = """backend: "pytorch"
+input [ { name: "x__0" data_type: TYPE_FP32 dims: [ 2 ] } ]
+output [ { name: "y__0" data_type: TYPE_FP32 dims: [ 2 ] } ]
+%s"""
 ENSEMBLE = """platform: "ensemble"
 ensemble_scheduling { step [ {
   model_name: "%s" model_version: -1 input_map { key: "X" value: "A" } output_map { key: "Y" value: "B" }
@@ -206,7 +210,13 @@ ensemble_scheduling { step [ {
         ),
         ([folder("m/1"), file("m/config.pbtxt", 'backend: "tensorrt"')], "m/1/model.plan: does not exist"),
         ([folder("m/1"), file("m/config.pbtxt", 'backend: "openvino"')], "m/1/model.xml: does not exist"),
-        ([folder("m/1"), file("m/config.pbtxt", 'platform: "pytorch_libtorch"')], "m/1/model.pt: does not exist"),
+        (
+            [
+                folder("m/1"),
+                file("m/config.pbtxt", TORCH.replace('backend: "pytorch"', 'platform: "pytorch_libtorch"') % ""),
+            ],
+            "m/1/model.pt: does not exist",
+        ),
         (
             [folder("m/1"), file("m/config.pbtxt", 'platform: "tensorflow_savedmodel"')],
             "m/1/model.savedmodel: does not",
@@ -245,7 +255,8 @@ def test_mistakes_in_the_layout(tiny: Tiny, makers: list[Callable[[Path], None]]
         [folder("m/1"), file("m/config.pbtxt", 'backend: "mine"')],
         [folder("m/1"), file("m/config.pbtxt", ENSEMBLE % "tiny")],
         [folder("m/1/model.savedmodel")],
-        [file("m/3/model.pt"), file("m/config.pbtxt", 'backend: "pytorch"')],
+        [file("m/3/model.pt"), file("m/config.pbtxt", TORCH % "")],
+        [file("m/3/net.pt2"), file("m/config.pbtxt", 'platform: "torch_aoti" default_model_filename: "net.pt2"')],
     ],
 )
 def test_layouts_that_are_in_order(tiny: Tiny, makers: list[Callable[[Path], None]]) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -16,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-import listener
 from listener.tools import agreement, model_config, onnx_model
 from tests.tools.tiny_service import Tiny, onnx_file
+from tests.triton.backends.parts import modules
 
 
 @pytest.mark.parametrize(
@@ -136,14 +134,8 @@ def _varint(value: int) -> bytes:
 @pytest.fixture(scope="module")
 def ort_config() -> Iterator[ModuleType]:
     """The check that the backend does when it loads a model."""
-    file = Path(listener.__file__).parent / "triton" / "backends" / "onnxruntime" / "ort_config.py"
-    spec = importlib.util.spec_from_file_location("ort_config_under_test", file)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    with modules("onnxruntime", "ort_config") as (module,):
+        yield module
 
 
 SIZES = st.sampled_from([1, 2, "N"])

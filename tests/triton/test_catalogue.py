@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import pytest
 
 from listener.errors import Unavailable
@@ -203,3 +204,37 @@ async def test_versions_and_readiness_are_those_of_the_index_and_of_triton() -> 
     assert await found.ready("m", "3")
     assert not await found.ready("m", "2")
     assert not await found.ready("unready")
+
+
+async def test_a_triton_that_is_away_is_asked_about_no_model_until_it_is_back() -> None:
+    client = Asked(r=("1",), m=("1",))
+    found = catalogue(client, "r")
+    await found.refresh()
+    await found.routed["r"].read_spec()
+    routed, model = await found.find("r"), await found.find("m")
+    assert routed
+    assert model
+    found.refuse("Triton is not ready")
+    assert found.refusal == "Triton is not ready"
+    client.specs.clear()
+    row = {"X": np.ones((1, 1), np.float32)}
+    for refused in (found.find("m"), model.infer(row), routed.infer(row)):
+        with pytest.raises(Unavailable, match=r"^Triton is not ready$"):
+            await refused
+    assert await found.find("r") is routed  # health's own affair
+    assert client.specs == []
+    await found.refresh()
+    assert found.refusal == ""
+    assert await found.find("m") is model
+    assert client.specs == ["m"]
+    with pytest.raises(Unavailable, match=r"^Triton cannot be reached$"):  # it is called again
+        await model.infer(row)
+
+
+async def test_what_can_be_called_is_what_has_a_version() -> None:
+    client = Asked(m=("1",), n=())
+    found = catalogue(client)
+    assert await found.ready_names() == {"m"}
+    client.silent = True
+    with pytest.raises(Unavailable):
+        await found.ready_names()

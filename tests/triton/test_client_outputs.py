@@ -246,10 +246,11 @@ async def test_a_call_that_is_given_up_as_its_answer_comes_frees_its_places(trit
     async with calling(triton, memory) as (client, _):
         lease = memory.lease(4 * WIDE, for_output=True)
         assert lease is not None
-        call = asyncio.create_task(client._see_through(exchange(), Places([], {}, [lease], [])))
-        await answered.wait()
-        call.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await call
+        with lease:
+            call = asyncio.create_task(client._see_through(exchange(), Places([], {}, [lease], [])))
+            await answered.wait()
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
         await asyncio.sleep(0)
         assert all_is_free(memory)

@@ -69,6 +69,17 @@ async def test_a_bug_reaches_all_and_its_trace_does_not_grow() -> None:
     assert [frame.name for frame in traceback.extract_tb(last.__traceback__)] == ["infer", "_outcome", "run"]
 
 
+async def test_what_is_queued_can_be_refused_while_the_rest_goes_on() -> None:
+    coalescer, triton, tasks = await queued_behind_one("abc")
+    coalescer.refuse("the model is not ready")
+    answers = await outcomes(tasks[1:])
+    assert [(type(answer), str(answer)) for answer in answers] == [(Unavailable, "the model is not ready")] * 3
+    tasks += sent(coalescer, "d")
+    triton.open.set()
+    assert [await tasks[0], await tasks[-1]] == ["0", "D"]
+    assert triton.calls == [["0"], ["d"]]
+
+
 async def test_a_wrong_number_of_results_is_no_result() -> None:
     async def run(items: Sequence[str]) -> list[str]:
         return [*items, "more"]

@@ -6,15 +6,15 @@ import asyncio
 import gc
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from listener.errors import BadRequest, ListenerError, TritonFailed, Unavailable
 from listener.triton.coalesce import Coalescer
 from listener.triton.flight import Flight
+from tests.triton.on_a_loop import OnALoop
 
 KINDS: list[type[ListenerError]] = [BadRequest, TritonFailed, Unavailable]
 
@@ -56,14 +56,12 @@ class Limit(Flight):
         assert 1 <= under_way <= self.limit
 
 
-class Coalescing(RuleBasedStateMachine):
+class Coalescing(OnALoop):
     """Each rule ends with some turns of the loop, after which everything that can happen has."""
 
     @initialize(limit=st.integers(1, 3), max_rows=st.integers(3, 6))
     def begin(self, limit: int, max_rows: int) -> None:
-        self.loop = asyncio.new_event_loop()
-        self.complaints: list[dict[str, Any]] = []
-        self.loop.set_exception_handler(lambda _, context: self.complaints.append(context))
+        self.open_loop()
         self.limit, self.max_rows = limit, max_rows
         self.requests: list[Request] = []
         self.queue: list[Request] = []
@@ -110,13 +108,6 @@ class Coalescing(RuleBasedStateMachine):
         if len(self.calls) >= self.limit:
             self.broken.append("more calls than the limit")
         self.queue = [request for request in self.queue if request not in requests]
-
-    def turn(self) -> None:
-        async def turns() -> None:
-            for _ in range(20):
-                await asyncio.sleep(0)
-
-        self.loop.run_until_complete(turns())
 
     @rule(sizes=st.lists(st.tuples(st.sampled_from("xyz"), st.integers(1, 3)), min_size=1, max_size=6))
     def submit(self, sizes: list[tuple[str, int]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,6 +115,13 @@ def test_the_embedded_one_and_what_it_needs(machine: Machine) -> None:
         path=(machine.root / "prefix" / "bin",),
         embedded=True,
     )
+
+
+def test_a_stub_that_is_in_its_place_is_not_copied(machine: Machine) -> None:
+    """As in the image, whose /tmp may be one from which nothing is executed."""
+    shutil.rmtree(machine.wheel / "python_backend_stubs")
+    (machine.wheel / "backends" / "python" / "triton_python_backend_stub").touch()
+    assert find("", machine.path).extra_files == {}
 
 
 def test_the_wheel_is_found_without_importing_it(machine: Machine) -> None:

@@ -428,3 +428,45 @@ async def test_the_catalogue_tells_which_versions_there_are_and_a_stale_one_is_u
             assert (await made.infer(row))["X"].tolist() == [[1, 1]]
         finally:
             await client.close()
+
+
+# Failures
+
+
+@pytest.mark.parametrize("independent", [True, False])
+async def test_a_failed_call_says_whether_its_rows_can_be_tried_by_themselves(independent: bool) -> None:
+    made, client = await model(4)
+    made.know(replace(client._spec, independent=independent))
+    with pytest.raises(TritonFailed) as raised:
+        await made.infer({"X": np.full((2, 2), -1, np.float32)})
+    assert raised.value.of_rows is independent
+
+
+async def test_a_refused_model_refuses_at_once_what_comes_and_what_is_queued(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, client = await model(8)
+    row, answers = {"X": np.ones((1, 2), np.float32)}, asyncio.Event()
+
+    async def waiting(name: str, codec: Codec, groups: Sequence[Arrays]) -> dict[str, NDArray[Any]]:
+        client.calls.append((len(groups),))
+        await answers.wait()
+        return {"Y": np.concatenate([group["X"] for group in groups])}
+
+    monkeypatch.setattr(client, "infer", waiting)
+    old = made.at("1")
+    under_way: list[asyncio.Task[Any]] = []
+    while len(client.calls) == len(under_way):  # as many calls as may be under way, until one is queued
+        under_way.append(asyncio.create_task(made.infer(row)))
+        await asyncio.sleep(0.01)
+    queued = under_way.pop()
+    made.refuse("Triton is not ready")
+    new = made.at("2")
+    async with asyncio.timeout(5):
+        for refused in (queued, made.infer(row), old.infer(row), new.infer(row), made.infer_rows(row)):
+            with pytest.raises(Unavailable, match=r"^Triton is not ready$"):
+                await refused
+    assert len(client.calls) == len(under_way)
+    answers.set()
+    assert len(await asyncio.gather(*under_way)) == len(under_way) > 0
+    await made.read_spec()
+    for each in (made, old, new):
+        assert "Y" in await each.infer(row)

@@ -131,6 +131,18 @@ async def test_a_triton_that_is_not_there_is_unavailable() -> None:
     await relay.close()
 
 
+async def test_nothing_is_posted_to_a_triton_that_is_known_to_be_away() -> None:
+    async with relaying(saying(WHOLE)) as (relay, server):
+        relay._refusal = lambda: "Triton is not ready"
+        with pytest.raises(Unavailable, match=r"^Triton is not ready$"):
+            await relay.post("/v2/models/m/infer", b"{}", {})
+        with pytest.raises(Unavailable, match=r"^Triton is not ready$"):
+            async with relay.stream("/v2/models/m/generate_stream", b"{}"):
+                pytest.fail("there is nothing to read")
+        assert server.requests == []
+        assert (await relay.get("/v2")).status == 200  # which asks, and does not wait long
+
+
 @pytest.mark.parametrize("half", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhi"], ids=["none", "half of one"])
 async def test_a_connection_that_ends_before_the_answer_is_unavailable(half: bytes) -> None:
     async with relaying(saying(half, close=True)) as (relay, _):

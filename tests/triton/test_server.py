@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 
 from listener.errors import ConfigError
 from listener.settings import Settings
-from listener.triton import server
+from listener.triton import gpu, server
 from listener.triton.installation import Installation
 from listener.triton.regions import Regions
 from listener.triton.server import TritonServer, child_environment
@@ -132,6 +133,31 @@ def test_the_reserved_port_is_nobody_elses_but_can_be_shared(make: Callable[...,
         assert client.connect_ex(("127.0.0.1", port)) != 0
 
 
+@pytest.mark.parametrize("which", ["triton_url", "triton_metrics_url"])
+async def test_fixed_ports_are_waited_for(make: Callable[..., TritonServer], which: str) -> None:
+    """A predecessor that lost its parent still ends."""
+    with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
+        later, sooner = (f"http://127.0.0.1:{taken.getsockname()[1]}" for taken in (first, second))
+        if which == "triton_metrics_url":
+            later, sooner = sooner, later
+        configured = Settings(triton_url=later, triton_metrics_url=sooner)
+        waiting = asyncio.create_task(make(configured, free_ports=False).until_free())
+        await asyncio.sleep(0.3)
+        second.close()
+        await asyncio.sleep(0.3)
+        assert not waiting.done()
+        first.close()
+        await asyncio.wait_for(waiting, 5)
+
+
+async def test_fixed_ports_are_not_waited_for_for_ever(make: Callable[..., TritonServer]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        url = f"http://127.0.0.1:{stranger.getsockname()[1]}"
+        triton = make(Settings(triton_url=url, triton_exit_timeout=0), free_ports=False)
+        async with asyncio.timeout(6):
+            await triton.until_free()
+
+
 async def test_further_arguments_come_last(make: Callable[..., TritonServer], caplog: pytest.LogCaptureFixture) -> None:
     triton = make(Settings(triton_args=("--log-verbose=1", "--http-thread-count=2"), triton_exit_timeout=7.9))
     arguments = await told(triton, caplog)
@@ -139,14 +165,34 @@ async def test_further_arguments_come_last(make: Callable[..., TritonServer], ca
     assert value(arguments, "--exit-timeout-secs") == "7"
 
 
-@pytest.mark.parametrize("gpu", [True, False], ids=["GPU", "no GPU"])
+@pytest.mark.parametrize("driver", [True, False], ids=["GPU", "no GPU"])
 async def test_without_a_gpu_none_is_looked_for(
-    make: Callable[..., TritonServer], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, gpu: bool
+    make: Callable[..., TritonServer], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, driver: bool
 ) -> None:
-    monkeypatch.setattr(server, "has_gpu", lambda: gpu)
+    monkeypatch.setattr(gpu, "has_driver", lambda: driver)
+    monkeypatch.setattr(gpu, "tell", lambda environment, repository: asyncio.sleep(0))
     arguments = set(await told(make(), caplog))
     without = {"--allow-gpu-metrics=false", "--pinned-memory-pool-byte-size=0"}
-    assert arguments & without == (set() if gpu else without)
+    assert arguments & without == (set() if driver else without)
+
+
+async def test_the_driver_is_asked_once_as_triton_would(
+    make: Callable[..., TritonServer], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    async def tell(environment: Mapping[str, str], repository: Path) -> None:
+        asked.append((dict(environment), repository))
+
+    monkeypatch.setattr(gpu, "tell", tell)
+    monkeypatch.setenv("AIP_MODE", "PREDICTION")
+    monkeypatch.setenv("CUDA_VERSION", "13.0")
+    triton = make()
+    for _ in range(2):
+        await told(triton, caplog)
+    ((environment, repository),) = asked
+    assert repository == Path("/models")
+    assert (environment.get("AIP_MODE"), environment["CUDA_VERSION"]) == (None, "13.0")
 
 
 # Shared memory
@@ -199,6 +245,18 @@ async def test_backends_are_laid_out_as_one_directory_that_goes_with_the_server(
     triton.close()
     assert contents(directory) == {}
     assert contents(tmp_path / "b") == {"onnxruntime/model.py": "b/onnxruntime/model.py"}
+
+
+async def test_a_backend_that_cannot_be_copied_is_one_sentence_and_leaves_nothing(
+    make: Callable[..., TritonServer], program: Path, tmp_path: Path, shm: Path
+) -> None:
+    (tmp_path / "python").mkdir()
+    (tmp_path / "python/gone").symlink_to("nowhere")
+    triton = make(installation=Installation(program, {"python": tmp_path / "python"}, {"python": (program,)}))
+    with pytest.raises(ConfigError, match="cannot be written: No such file or directory; make room there, or name"):
+        await triton.start()
+    triton.close()
+    assert names(shm) == set()
 
 
 async def test_a_server_with_backends_of_its_own_is_given_none(

@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from tritonclient.utils import InferenceServerException
 
-from listener.triton import pages
+from listener.triton import pages, regions
 from listener.triton.pages import STEP, default_size
-from listener.triton.regions import SHM, sweep
+from listener.triton.regions import SHM, shortage, sweep
 from listener.triton.shm import Lease, SharedMemory
 
 MiB = 1 << 20
@@ -279,8 +279,9 @@ async def test_a_lease_in_use_has_no_end(shm: Path) -> None:
 async def test_a_restart_of_triton_frees_what_is_parked_and_nothing_else(pool: SharedMemory) -> None:
     triton = Triton()
     assert await pool.register(triton)
-    with taken(pool, 2 * MiB) as parked, taken(pool, 2 * MiB) as held:
+    with taken(pool, 2 * MiB) as parked:
         parked.park()
+    with taken(pool, 2 * MiB) as held:
         assert await pool.register(triton)  # the same: it may still read
         assert taken(pool, 2 * MiB).offset == 4 * MiB
         triton.restart()
@@ -288,6 +289,37 @@ async def test_a_restart_of_triton_frees_what_is_parked_and_nothing_else(pool: S
         assert taken(pool, 2 * MiB).offset == parked.offset
         assert held.offset == 2 * MiB
         assert pool.lease(3 * MiB) is None
+
+
+async def test_what_is_in_use_here_stays_so_whatever_becomes_of_calls_that_were_given_up(shm: Path) -> None:
+    """A request asks a second model with the bytes with which it gave up the first: nobody else has them until then."""
+    triton, clock = Triton(), Clock()
+    with made(shm, parked_for=10, clock=clock) as pool:
+        assert await pool.register(triton)
+        for ends in ("the call ends", "Triton restarts", "its time ends"):
+            with taken(pool, pool.size) as lease:
+                lease.park("first call")
+                match ends:
+                    case "the call ends":
+                        lease.release("first call")
+                    case "Triton restarts":
+                        triton.restart()
+                        assert await pool.register(triton)
+                    case "its time ends":
+                        clock.now += 11
+                assert pool.lease(1) is None, ends
+            assert all_is_free(pool), ends
+
+
+async def test_each_call_that_was_given_up_keeps_the_bytes_for_itself(pool: SharedMemory) -> None:
+    with taken(pool, pool.size) as lease:
+        lease.park("first call")
+        lease.park("second call")
+    lease.release("first call")
+    lease.release("first call")
+    assert pool.lease(1) is None
+    lease.release("second call")
+    assert all_is_free(pool)
 
 
 # Registering
@@ -359,8 +391,20 @@ async def test_no_answer_is_no_refusal(shm: Path, caplog: pytest.LogCaptureFixtu
 def test_the_size_is_a_part_of_what_is_free(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, workers: int, expected: int
 ) -> None:
-    monkeypatch.setattr(pages, "_available", lambda file: free * MiB)
+    monkeypatch.setattr(regions, "can_be_had", lambda file: free * MiB)
     assert default_size(tmp_path, workers) == expected * MiB
+
+
+@pytest.mark.parametrize(("free", "said"), [(64, True), (127, True), (128, False), (100_000, False)])
+def test_little_of_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, said: bool) -> None:
+    monkeypatch.setattr(regions, "can_be_had", lambda file: free * MiB)
+    assert bool(shortage(tmp_path)) is said
+    if said:
+        assert f" {free} MiB free" in (shortage(tmp_path) or "")
+
+
+def test_none_of_it_is_no_shortage(tmp_path: Path) -> None:
+    assert shortage(tmp_path / "none") is None
 
 
 def test_a_file_system_without_limit_is_never_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -411,11 +455,11 @@ async def test_pages_are_taken_when_they_are_needed_and_given_back_by_the_second
 
 
 async def test_what_the_others_need_is_left_to_them(pool: SharedMemory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pages, "_available", lambda file: 8 * MiB - 1)
+    monkeypatch.setattr(pages, "can_be_had", lambda file: 8 * MiB - 1)
     assert pool.lease(STEP + 1) is None
     with taken(pool, STEP):
         assert pool.lease(1) is None
-    monkeypatch.setattr(pages, "_available", lambda file: 8 * MiB)
+    monkeypatch.setattr(pages, "can_be_had", lambda file: 8 * MiB)
     assert all_is_free(pool)
 
 

@@ -6,8 +6,6 @@ Two servers are started: one whose models must all load, and one with `--exit-on
 from __future__ import annotations
 
 import contextlib
-import importlib
-import importlib.util
 import math
 import os
 import queue
@@ -26,6 +24,7 @@ from numpy.typing import NDArray
 
 from listener import probe
 from tests.integration.stack import Stack, free_port, wait_for
+from tests.triton.backends.parts import modules
 
 pytestmark = pytest.mark.triton
 
@@ -33,7 +32,6 @@ onnx = pytest.importorskip("onnx")
 http = pytest.importorskip("tritonclient.http")
 utils = pytest.importorskip("tritonclient.utils")
 
-BACKENDS = Path(__file__).parents[3] / "listener" / "triton" / "backends"
 FLOAT, INT64, STRING = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64, onnx.TensorProto.STRING
 DTYPES = {
     "BOOL": np.bool_,
@@ -546,12 +544,9 @@ def test_a_cancelled_request_is_not_run(second: SimpleNamespace) -> None:
 
 @pytest.fixture(scope="module")
 def parts() -> Iterator[SimpleNamespace]:
-    """The modules beside model.py, imported as Triton's stub does: with their folder on the path."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(BACKENDS / "onnxruntime"))
-        yield SimpleNamespace(
-            **{name: importlib.import_module(f"ort_{name}") for name in ("batch", "config", "session")}
-        )
+    names = ("shared_batch", "shared_cpus", "ort_config", "ort_session")
+    with modules("onnxruntime", *names) as found:
+        yield SimpleNamespace(**dict(zip(("batch", "cpus", "config", "session"), found, strict=True)))
 
 
 @pytest.mark.parametrize(
@@ -572,7 +567,7 @@ def test_cpu_quota_is_the_tightest_on_the_way_up(parts: SimpleNamespace, tmp_pat
     membership = tmp_path / "cgroup"
 
     def quota() -> float:
-        return float(parts.session.cpu_quota(membership, tmp_path))
+        return float(parts.cpus.cpu_quota(membership, tmp_path))
 
     assert quota() == math.inf
     (tmp_path / "a" / "b").mkdir(parents=True)
@@ -609,7 +604,7 @@ def test_threads(
     intra: int,
     inter: int,
 ) -> None:
-    monkeypatch.setattr(parts.session, "usable_cpus", lambda: 8)
+    monkeypatch.setattr(parts.cpus, "usable_cpus", lambda: 8)
     strings = {key: {"string_value": text} for key, text in parameters.items()}
     config = {"name": "m", "instance_group": groups, "parameters": strings}
     options = parts.session.session_options(pytest.importorskip("onnxruntime"), config)
@@ -622,8 +617,8 @@ def test_a_quota_rounds_up_and_never_exceeds_the_affinity(
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(4)))
     for quota, cpus in ((0.2, 1), (1.5, 2), (9.0, 4), (math.inf, 4)):
-        monkeypatch.setattr(parts.session, "cpu_quota", lambda membership, mount, quota=quota: quota)
-        assert parts.session.usable_cpus() == cpus
+        monkeypatch.setattr(parts.cpus, "cpu_quota", lambda membership, mount, quota=quota: quota)
+        assert parts.cpus.usable_cpus() == cpus
 
 
 def test_the_gpu_is_used_where_onnxruntime_has_it(parts: SimpleNamespace) -> None:

@@ -7,7 +7,8 @@ The rules are those of Triton's native onnxruntime backend, so that a model that
   no `max_batch_size`, it becomes the server's default, and above 1 the dynamic batcher is turned on;
 * a dynamic dimension of an input may be declared as a number; every other one must be declared as the file has it.
 
-Beyond the native rules an input or output may be declared by its name alone. Only the standard library is needed here.
+Beyond the native rules an input or output may be declared by its name alone. Only the standard library and the modules
+of _shared are needed here.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+from shared_config import Config, LoadError, is_complete, shape_of
 
 # Triton's name of each ONNX element type that both sides know. BF16 is not among them: Triton's native backend has no
 # BF16 tensors either, and numpy cannot hold one.
@@ -33,12 +36,6 @@ TRITON_TYPES = {
     "tensor(double)": "TYPE_FP64",
     "tensor(string)": "TYPE_STRING",
 }
-
-Config = dict[str, Any]
-
-
-class LoadError(Exception):
-    """The model cannot be served. The text is one line that names the model and what to change."""
 
 
 class Node(Protocol):
@@ -111,7 +108,7 @@ def complete(config: Config, signature: Signature, default_max_batch_size: int) 
         signature: what the model's file has.
         default_max_batch_size: of the server; for a model that can batch and does not say how much.
     """
-    if all(config[key] and all(map(_is_full, config[key])) for key in ("input", "output")):
+    if is_complete(config):
         return
     if signature.batchable:
         if not config["max_batch_size"]:
@@ -124,10 +121,6 @@ def complete(config: Config, signature: Signature, default_max_batch_size: int) 
         known = specs | signature.optional if key == "input" else specs
         declared = config[key] or [{"name": name} for name in specs]
         config[key] = [_completed(entry, known.get(entry["name"]), batched) for entry in declared]
-
-
-def _is_full(entry: Config) -> bool:
-    return bool(entry.get("dims")) and entry.get("data_type", "TYPE_INVALID") != "TYPE_INVALID"
 
 
 def _completed(entry: Config, spec: TensorSpec | None, batched: bool) -> Config:
@@ -181,7 +174,7 @@ def _check_tensor(config: Config, signature: Signature, kind: str, entry: Config
             f"config.pbtxt sets max_batch_size to {max_batch_size}, but {where} of {signature.file} has the shape "
             f"{list(spec.dims)}, whose first dimension is not dynamic: it cannot batch, so max_batch_size must be 0"
         )
-    dims = [int(size) for size in entry.get("reshape", entry).get("shape", entry["dims"])]
+    dims = shape_of(entry)
     if not _dims_agree(dims, spec, max_batch_size > 0, exact=kind == "output"):
         hint = f" (without the batch dimension, as max_batch_size is {max_batch_size})" if max_batch_size > 0 else ""
         raise signature.error(

@@ -8,7 +8,6 @@ web server share few cores.
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -16,7 +15,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from ort_config import Config, LoadError, Signature, signature_of
+from ort_config import Signature, signature_of
+from shared_config import Config, LoadError, model_file, one_line, text_of, wrong_parameter
+from shared_cpus import threads_each
 
 Log = Callable[[str], None]
 
@@ -42,20 +43,6 @@ def require_onnxruntime(model: str) -> Any:
     return onnxruntime
 
 
-def model_file(config: Config, version_folder: str) -> Path:
-    """The ONNX file of a version: `default_model_filename`, or, where that is a folder, `model.onnx` in it.
-
-    Raises:
-        LoadError: there is no such file.
-    """
-    path = Path(version_folder) / (config.get("default_model_filename") or "model.onnx")
-    if path.is_dir():
-        path /= "model.onnx"
-    if not path.is_file():
-        raise LoadError(f"model '{config['name']}': there is no file {path}")
-    return path
-
-
 def read_signature(config: Config, session: Any, file: Path) -> Signature:
     """The inputs and outputs of an open session."""
     return signature_of(
@@ -74,7 +61,7 @@ def open_signature(config: Config, version_folder: str) -> Signature:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     _register_operators(config, options)
-    file = model_file(config, version_folder)
+    file = model_file(config, version_folder, "model.onnx")
     return read_signature(config, _open(ort, config, file, options, ["CPUExecutionProvider"]), file)
 
 
@@ -92,7 +79,7 @@ def open_session(config: Config, version_folder: str, kind: str, device_id: str,
         LoadError: onnxruntime or the file is missing, the file is damaged or too new, or a parameter is wrong.
     """
     ort = require_onnxruntime(config["name"])
-    file = model_file(config, version_folder)
+    file = model_file(config, version_folder, "model.onnx")
     wanted = providers(kind, device_id, ort.get_available_providers())
     session = _open(ort, config, file, session_options(ort, config), wanted)
     if kind == "GPU" and "CUDAExecutionProvider" not in session.get_providers():
@@ -122,7 +109,7 @@ def _open(ort: Any, config: Config, file: Path, options: Any, wanted: list[Any])
     try:
         return ort.InferenceSession(str(file), options, providers=wanted)
     except Exception as error:  # onnxruntime has one class per status, all directly below Exception
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         hint = ""
         if "opset" in reason.lower() or "ir version" in reason.lower():
             hint = "; a newer onnxruntime, or an export for an older opset, may help"
@@ -142,7 +129,7 @@ def session_options(ort: Any, config: Config) -> Any:
     if mode not in (0, 1):
         raise LoadError(f"model '{config['name']}': the parameter execution_mode must be 0 or 1, not {mode}")
     options.execution_mode = ort.ExecutionMode.ORT_PARALLEL if mode else ort.ExecutionMode.ORT_SEQUENTIAL
-    threads = max(1, usable_cpus() // instance_count(config))
+    threads = threads_each(config)
     options.intra_op_num_threads = _parameter(config, "intra_op_thread_count", 0) or threads
     # Between nodes there is only work to share in the parallel mode.
     options.inter_op_num_threads = _parameter(config, "inter_op_thread_count", 0) or (threads if mode else 1)
@@ -167,75 +154,21 @@ def _register_operators(config: Config, options: Any) -> None:
         try:
             options.register_custom_ops_library(library)
         except Exception as error:
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             raise LoadError(f"model '{config['name']}': cannot load the operators in {library}: {reason}") from error
 
 
 def _parameter(config: Config, name: str, default: int) -> int:
-    text = config.get("parameters", {}).get(name, {}).get("string_value", str(default))
+    text = text_of(config, name)
+    if text is None:
+        return default
     try:
         value = {"true": 1, "false": 0}.get(text.lower()) if text.isalpha() else int(text)
     except ValueError:
         value = None
     if value is None or value < 0:
-        raise LoadError(f"model '{config['name']}': the parameter {name} must be a whole number, not '{text}'")
+        raise wrong_parameter(config, name, "a whole number")
     return value
-
-
-def instance_count(config: Config) -> int:
-    """How many instances of the model run side by side."""
-    groups = config.get("instance_group", [])
-    return max(1, sum(int(group.get("count", 1)) * max(1, len(group.get("gpus", []))) for group in groups))
-
-
-def usable_cpus() -> int:
-    """The CPUs that this process may use: its affinity, cut down to the CPU quota of its container; at least 1."""
-    quota = cpu_quota(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))
-    allowed = len(os.sched_getaffinity(0))
-    return max(1, allowed if quota >= allowed else math.ceil(quota))
-
-
-def cpu_quota(membership: Path, mount: Path) -> float:
-    """The tightest CPU quota on the way from the process's control group up to the root, in CPUs.
-
-    Args:
-        membership: `/proc/self/cgroup`; lines of `id:controllers:path`, without controllers for version 2.
-        mount: `/sys/fs/cgroup`.
-
-    Returns:
-        A number of CPUs above 0; infinity where there is no quota, or none can be read.
-    """
-    quotas = [math.inf]
-    try:
-        lines = membership.read_text().splitlines()
-    except OSError:
-        lines = []
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        root = mount / controllers if controllers else mount
-        folder = Path(path.lstrip("/"))
-        # In a container the path may be the host's, with only the root of it mounted: what is not there has no quota.
-        for step in (folder, *folder.parents):
-            quotas += [_quota_v2(root / step), _quota_v1(root / step)]
-    return min(quotas)
-
-
-def _quota_v2(folder: Path) -> float:
-    try:
-        quota, period = (folder / "cpu.max").read_text().split()
-        return math.inf if quota == "max" else int(quota) / int(period)
-    except (OSError, ValueError, ZeroDivisionError):
-        return math.inf
-
-
-def _quota_v1(folder: Path) -> float:
-    try:
-        quota = int((folder / "cpu.cfs_quota_us").read_text())
-        return quota / int((folder / "cpu.cfs_period_us").read_text()) if quota > 0 else math.inf
-    except (OSError, ValueError, ZeroDivisionError):
-        return math.inf
 
 
 def default_max_batch_size(arguments: Sequence[str]) -> int:

@@ -46,7 +46,7 @@ def run_group(run: Run, jobs: list[Job], batching: bool) -> Iterator[tuple[Job, 
     """Runs one group of jobs; where that fails, each job alone.
 
     Args:
-        run: computes the named outputs for the inputs, as `InferenceSession.run`.
+        run: computes the named outputs for the inputs.
         jobs: a group that `groups` made.
         batching: whether the first dimension of all tensors is the batch.
 
@@ -92,7 +92,7 @@ def _run_joined(run: Run, jobs: list[Job]) -> Iterator[tuple[Job, Arrays]]:
 
 
 def decoded(name: str, array: Array) -> Array:
-    """The strings in a BYTES input, as onnxruntime wants them.
+    """The strings in a BYTES input as Python has them.
 
     Args:
         name: of the input, for the error.
@@ -102,7 +102,8 @@ def decoded(name: str, array: Array) -> Array:
         An array of the same shape with objects of type str.
 
     Raises:
-        ValueError: an element is not UTF-8. (onnxruntime's Python interface has no way to pass such bytes on.)
+        ValueError: an element is not UTF-8. (Neither onnxruntime's Python
+            interface nor torch's can pass such bytes on.)
     """
     texts = np.empty(array.size, dtype=np.object_)
     for place, item in enumerate(array.ravel().tolist()):
@@ -111,8 +112,3 @@ def decoded(name: str, array: Array) -> Array:
         except UnicodeDecodeError as error:
             raise ValueError(f"element {place} of input '{name}' is not valid UTF-8") from error
     return texts.reshape(array.shape)
-
-
-def one_line(error: Exception) -> str:
-    """The text of an error without line breaks."""
-    return " ".join(str(error).split())

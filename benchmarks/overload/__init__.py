@@ -1,0 +1,1 @@
+"""More requests than a listener can answer: `python -m benchmarks.overload`."""

@@ -1,0 +1,1 @@
+"""The chaos suite: right answers or documented refusals while processes, connections and clients fail."""
