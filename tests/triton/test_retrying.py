@@ -136,7 +136,7 @@ async def test_how_often_at_the_most(
         writer.write(answer)
         writer.close()
 
-    async with await asyncio.start_server(hanging_up, "127.0.0.1", 0) as made:
+    with contextlib.closing(await asyncio.start_server(hanging_up, "127.0.0.1", 0)) as made:
         url = f"http://127.0.0.1:{made.sockets[0].getsockname()[1]}"
         async with calling(url) as client, asyncio.timeout(20):
             with pytest.raises(error):
@@ -171,7 +171,7 @@ async def test_a_connection_that_could_not_be_made_is_tried_again(
             asked = asyncio.create_task(ask(client, spec))
             await asyncio.sleep(0.05)
             server = Server([RIGHT])
-            async with await asyncio.start_server(server.serve, sock=bound.dup()):
+            with contextlib.closing(await asyncio.start_server(server.serve, sock=bound.dup())):
                 assert await asked == [3, 4]
 
 
@@ -273,7 +273,7 @@ async def test_leases_are_kept_while_a_connection_is_tried_again(
             await asyncio.sleep(0.05)
             assert not is_free(memory)
             server = Server([RIGHT])
-            async with await asyncio.start_server(server.serve, sock=bound.dup()):
+            with contextlib.closing(await asyncio.start_server(server.serve, sock=bound.dup())):
                 assert await asked == [3, 4]
             assert is_free(memory)
     assert b"shared_memory_region" in server.bodies[0]
