@@ -28,7 +28,7 @@ test: install ## every test, those against the real Triton included
 	@$(VENV)/bin/python -m pytest -m "not long" -n 2 --dist loadfile
 
 test-long: install ## the tests that take longer
-	@$(VENV)/bin/python -m pytest -m long -n 2 --dist loadfile
+	@$(VENV)/bin/python -m pytest -m long -n 2 --dist loadfile --timeout 900
 
 image-test: install ## builds the images without an engine and tests them, as root; Debian packages: see the script
 	@PYTHON=$(VENV)/bin/python tools/image_test.sh

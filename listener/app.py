@@ -241,7 +241,8 @@ async def serving(
         listener.meter.start()
     beside = None
     if metrics and listener.meter:
-        beside = runner(metrics_endpoint.application(listener.serving, listener.segment, listener.meter))
+        fetched = partial(choice.fetched, settings)
+        beside = runner(metrics_endpoint.application(listener.serving, listener.segment, listener.meter, fetched))
         await beside.setup()
         assert beside.server is not None
         ports.servers.append(await create(beside.server, sock=metrics))

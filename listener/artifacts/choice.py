@@ -117,8 +117,17 @@ async def arrived(settings: Settings, tell: Callable[[str], None] = lambda sente
 
 def _how_far(settings: Settings) -> str:
     """Whoever fetches it, on this machine or on another one that shares the volume, writes that into a file."""
-    percent = progress.percent(Store(settings.artifacts, bucket.parse(settings.place).key).progress)
-    return BEING_FETCHED if percent is None else f"{BEING_FETCHED}: {percent} %"
+    state = progress.under_way(_store(settings).progress)
+    return BEING_FETCHED if state is None else f"{BEING_FETCHED}: {state.percent} %"
+
+
+def fetched(settings: Settings) -> progress.State | None:
+    """How far the fetch is that the service needs, or how it ended; None: nothing is known, or nothing is fetched."""
+    return progress.last(_store(settings).progress) if settings.fetches else None
+
+
+def _store(settings: Settings) -> Store:
+    return Store(settings.artifacts, bucket.parse(settings.place).key)
 
 
 def with_repository(service: Service) -> Service:

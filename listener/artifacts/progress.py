@@ -12,7 +12,7 @@ import os
 import stat
 import threading
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
@@ -117,12 +117,14 @@ class Progress:
     ) -> None:
         self._ended.set()
         self._thread.join()
-        if self._file:
-            self._file.unlink(missing_ok=True)
         if self._shown:
             self._shown.close()
         if error is None:
-            self._log("fetched", self.state)
+            state = self.state
+            self._write(state)  # and stays: metrics say of it what it was
+            self._log("fetched", state)
+        elif self._file:
+            self._file.unlink(missing_ok=True)
 
     def _tick(self) -> None:
         while not self._ended.wait(_TICK):
@@ -155,16 +157,38 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
-def percent(file: Path) -> int | None:
+def under_way(file: Path) -> State | None:
     """How far the fetch is that writes a file; None: none does, or not now."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+    found = _read(file)
+    return found[0] if found and found[1] < _STALE and found[0].files_done < found[0].files else None
+
+
+def last(file: Path) -> State | None:
+    """The same, or how it ended; None: there was none, or it failed."""
+    found = _read(file)
+    return found[0] if found else None
+
+
+def _read(file: Path) -> tuple[State, float] | None:
+    """What a file says, and its age in seconds."""
+    with contextlib.suppress(OSError, ValueError, TypeError):
         # the temporary folder is everybody's: no pipe that one would wait at, no link, no end
         descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as stream:
             found = os.fstat(descriptor)
-            if stat.S_ISREG(found.st_mode) and abs(time.time() - found.st_mtime) < _STALE:
-                return int(orjson.loads(stream.read(_MOST_BYTES))["percent"])
+            if stat.S_ISREG(found.st_mode):
+                return _state(orjson.loads(stream.read(_MOST_BYTES))), abs(time.time() - found.st_mtime)
     return None
+
+
+def _state(given: object) -> State:
+    """Raises TypeError where it is none."""
+    if not isinstance(given, dict):
+        raise TypeError("no object")
+    state = State(**given)
+    if not all(isinstance(getattr(state, field.name), int | float) for field in fields(State)):
+        raise TypeError("no number")
+    return state
 
 
 def megabytes(nbytes: int) -> str:

@@ -89,10 +89,11 @@ def text(segment: Segment, own: int, more: Iterable[Metric] = ()) -> bytes:
     return generate_latest(registry)
 
 
-def gauge(name: str, help: str, value: float, **labels: str) -> Metric:
-    """One that is not in the segment."""
-    family = GaugeMetricFamily(name, help, labels=list(labels))
-    family.add_metric(list(labels.values()), value)
+def gauge(name: str, help: str, *values: tuple[Mapping[str, str], float]) -> Metric:
+    """One that is not in the segment; each value with its labels."""
+    family = GaugeMetricFamily(name, help, labels=list(values[0][0]))
+    for labels, value in values:
+        family.add_metric(list(labels.values()), value)
     return family
 
 

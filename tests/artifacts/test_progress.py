@@ -6,7 +6,9 @@ import json
 import logging
 import os
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
+from unittest.mock import ANY
 
 import orjson
 import pytest
@@ -14,7 +16,7 @@ import pytest
 from listener import observe
 from listener.artifacts import progress
 from listener.artifacts.bucket import Bucket, Contents, Item, contents
-from listener.artifacts.progress import Progress, State, percent
+from listener.artifacts.progress import Progress, State, last, under_way
 
 
 @pytest.fixture
@@ -101,7 +103,12 @@ def test_files_of_no_bytes_count_by_their_number() -> None:
     assert counted.state.percent == 50
 
 
-def test_others_see_it_while_it_lasts(two: Contents, tmp_path: Path) -> None:
+def percent(file: Path) -> int | None:
+    state = under_way(file)
+    return state.percent if state else None
+
+
+def test_others_see_it_while_it_lasts_and_how_it_ended(two: Contents, tmp_path: Path) -> None:
     file = tmp_path / "progress"
     assert percent(file) is None
     with Progress(two, file) as counted:
@@ -111,7 +118,12 @@ def test_others_see_it_while_it_lasts(two: Contents, tmp_path: Path) -> None:
         while percent(file) != 43 and time.monotonic() < end:  # written by a thread, without being asked
             time.sleep(0.02)
         assert percent(file) == 43
-    assert list(tmp_path.iterdir()) == []
+        counted.add(2_850_000)
+        counted.done(two.files["a"])
+        counted.done(two.files["b"])
+    assert list(tmp_path.iterdir()) == [file]
+    assert under_way(file) is None, "it is over"
+    assert last(file) == replace(counted.state, seconds=ANY, rate=ANY)
 
 
 def test_a_failure_takes_it_away_and_says_nothing_of_an_end(
@@ -124,29 +136,29 @@ def test_a_failure_takes_it_away_and_says_nothing_of_an_end(
     assert caplog.messages == []
 
 
-def test_what_a_killed_process_left_does_not_count(tmp_path: Path) -> None:
+HALF = State(files_done=1, files=2, bytes_done=43, bytes=100, seconds=1.0, rate=43, percent=43)
+
+
+def test_what_a_killed_process_left_does_not_count_as_under_way(tmp_path: Path) -> None:
     file = tmp_path / "progress"
-    file.write_bytes(orjson.dumps({"percent": 43}))
+    file.write_bytes(orjson.dumps(HALF))
     assert percent(file) == 43
     os.utime(file, (time.time() - 11, time.time() - 11))
     assert percent(file) is None
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"percent": null}', '{"percent": "x"}'])
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "{}", '{"percent": 1}', orjson.dumps({**asdict(HALF), "percent": None}).decode()]
+    + [orjson.dumps({**asdict(HALF), name: value}).decode() for name, value in (("percent", "x"), ("more", 1))],
+)
 def test_what_says_nothing_is_passed_over(tmp_path: Path, text: str) -> None:
     (tmp_path / "progress").write_text(text)
-    assert percent(tmp_path / "progress") is None
+    assert under_way(tmp_path / "progress") is last(tmp_path / "progress") is None
 
 
 def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    (tmp_path / "real").write_text('{"percent": 1}')
+    (tmp_path / "real").write_bytes(orjson.dumps(HALF))
     (tmp_path / "link").symlink_to(tmp_path / "real")
-    assert [percent(tmp_path / name) for name in ("pipe", "link", "real")] == [None, None, 1]
-
-
-@pytest.mark.parametrize(
-    ("nbytes", "text"), [(0, "0 bytes"), (49_999, "49999 bytes"), (50_000, "0.1 MB"), (5_368_709_120, "5368.7 MB")]
-)
-def test_sizes_for_people(nbytes: int, text: str) -> None:
-    assert progress.megabytes(nbytes) == text
+    assert [last(tmp_path / name) for name in ("pipe", "link", "real")] == [None, None, HALF]

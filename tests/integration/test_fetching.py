@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import socket
 import sys
@@ -51,7 +52,8 @@ def test_health_says_how_far_it_is(tmp_path: Path, emulator: Emulator, env: dict
     """Two stacks that share a volume: one fetches, the other one waits, and both say the same."""
     with slow(emulator.url, 0.15) as gate:
         mine = {**env, "STORAGE_EMULATOR_HOST": gate.url, "LISTENER_REPOSITORY": "gs://models/repo"}
-        first = running(tmp_path / "first", service=None, folder=None, **mine)
+        port = free_port()
+        first = running(tmp_path / "first", service=None, folder=None, LISTENER_METRICS_PORT=str(port), **mine)
         second = running(tmp_path / "second", service=None, folder=None, **mine)
         with first as one, second as other:
             for stack in (one, other):
@@ -68,7 +70,10 @@ def test_health_says_how_far_it_is(tmp_path: Path, emulator: Emulator, env: dict
                 wait_for(is_on_its_way, 30, stack.output)
                 assert said == sorted(said)
                 assert 0 <= said[0] < said[-1] < 100
+            done, of_all = fetched_bytes(port)
+            assert 0 < done < of_all
             one.until(200)
+            assert fetched_bytes(port) == (of_all, of_all)
             other.until(200)
             assert other.predict([[1, 2]]).json() == ONE
             fetched = [line for stack in (one, other) for line in stack.output().splitlines() if '"fetched: ' in line]
@@ -76,6 +81,16 @@ def test_health_says_how_far_it_is(tmp_path: Path, emulator: Emulator, env: dict
             assert '"files_done":3,"files":3,"bytes_done":' in fetched[0]
             assert one.stop() == other.stop() == 0
     assert left(env) == []
+
+
+def fetched_bytes(port: int) -> tuple[float, float]:
+    """Those that are there and all of them, as the metrics say."""
+    text = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=5).text
+    done, of_all = (
+        float(re.findall(rf'^listener_fetch_bytes{{state="{state}"}} (\S+)$', text, re.M)[0])
+        for state in ("done", "all")
+    )
+    return done, of_all
 
 
 def test_a_bar_at_a_terminal(emulator: Emulator, env: dict[str, str], tmp_path: Path) -> None:

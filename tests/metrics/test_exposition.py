@@ -60,4 +60,7 @@ def test_the_reference_has_every_family() -> None:
     assert documented == ours | {
         "listener_build_info": ("gauge", ("version",)),
         "listener_triton_metrics_up": ("gauge", ("",)),
+        "listener_fetch_bytes": ("gauge", ("state",)),
+        "listener_fetch_files": ("gauge", ("state",)),
+        "listener_fetch_seconds": ("gauge", ("",)),
     }
