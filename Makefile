@@ -25,10 +25,10 @@ run: install ## Triton and the listener on PORT (8080); REPOSITORY=DIR or gs://B
 	@LISTENER_REPOSITORY="$${REPOSITORY:-$$LISTENER_REPOSITORY}" AIP_HTTP_PORT=$(PORT) LISTENER_HOST=127.0.0.1 LISTENER_TRITON_LOG_LEVEL=$${LISTENER_TRITON_LOG_LEVEL:-warning} exec $(VENV)/bin/listener up
 
 test: install ## every test, those against the real Triton included
-	@$(VENV)/bin/python -m pytest -m "not long" -n 2 --dist loadfile
+	@$(VENV)/bin/python -m pytest -m "not long" -n 3 --dist loadfile
 
 test-long: install ## the tests that take longer
-	@$(VENV)/bin/python -m pytest -m long -n 2 --dist loadfile --timeout 900
+	@$(VENV)/bin/python -m pytest -m long -n 3 --dist loadfile --timeout 900
 
 image-test: install ## builds the images without an engine and tests them, as root; Debian packages: see the script
 	@PYTHON=$(VENV)/bin/python tools/image_test.sh

@@ -50,7 +50,7 @@ class Place:
         return sentence
 
     def published(self) -> list[Path]:
-        return [path for path in self.root.glob("*/*") if path.suffix not in (".partial", ".parts")]
+        return [path for path in self.root.glob("*/*") if path.is_dir() and path.suffix != ".partial"]
 
 
 @pytest.fixture

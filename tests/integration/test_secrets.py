@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from chaos.stack import SERVICE
-from tests.integration.stack import SHM, Stack, descendants, running
+from tests.integration.stack import SHM, Stack, descendants, running, wait_for
 
 pytestmark = pytest.mark.triton
 
@@ -64,9 +64,17 @@ def test_nothing_of_a_request_is_in_the_log(stack: Stack) -> None:
 
 def test_shared_memory_is_its_owners_alone(stack: Stack) -> None:
     assert post(f"{stack.url}/predict", BODIES[-1]) == 200
-    mapped = set[Path]()
-    for pid in descendants(stack.process.pid):
-        lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
-        mapped |= {Path(line.split(maxsplit=5)[5]) for line in lines if f"{SHM}/" in line and "(deleted)" not in line}
-    assert len(mapped) > 1
-    assert {path: oct(path.stat().st_mode & 0o777) for path in mapped} == dict.fromkeys(mapped, "0o600")
+
+    def are_hidden() -> bool:  # in the moment after Triton is ready
+        found = mapped(stack)
+        return len(found) > 1 and all(path.stat().st_mode & 0o777 == 0o600 for path in found)
+
+    wait_for(are_hidden, 5, lambda: str({path: oct(path.stat().st_mode) for path in mapped(stack)}))
+
+
+def mapped(stack: Stack) -> set[Path]:
+    """The files in shared memory that the stack's processes have open."""
+    lines = [
+        line for pid in descendants(stack.process.pid) for line in Path(f"/proc/{pid}/maps").read_text().splitlines()
+    ]
+    return {Path(line.split(maxsplit=5)[5]) for line in lines if f"{SHM}/" in line and "(deleted)" not in line}

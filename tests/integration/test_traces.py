@@ -132,5 +132,6 @@ def test_a_collector_that_is_away_costs_a_line(tmp_path: Path) -> None:
         lines = [json.loads(line) for line in stack.output().splitlines()]
     told = [line for line in lines if line["logger"].startswith(("listener.traces", "opentelemetry", "urllib3"))]
     assert [line["severity"] for line in told] == ["WARNING"]
-    assert told[0]["message"].startswith("traces are not delivered, and are lost until this is mended: ")
-    assert "refused" in told[0]["message"]
+    said, _, why = told[0]["message"].partition(": ")
+    assert said == "traces are not delivered, and are lost until this is mended"
+    assert "refused" in why or "timeout" in why, "the exporter's own words, which on a busy machine is done with trying"
