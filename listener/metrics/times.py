@@ -6,6 +6,9 @@ from contextvars import ContextVar
 
 #: In the order in which a request has them.
 PHASES = ("queue", "preprocess", "coalesce", "triton", "postprocess", "encode")
+#: Server-Timing's value with all of them, and that of a request that called no model.
+_CALLED = ", ".join(f"{phase};dur=%.3f" for phase in PHASES)
+_UNCALLED = "queue;dur=%.3f, preprocess;dur=%.3f, encode;dur=%.3f"
 
 
 class Times:
@@ -57,8 +60,8 @@ class Times:
 
     def header(self, queued: float, now: float) -> str:
         """The value of Server-Timing (https://www.w3.org/TR/server-timing/), in milliseconds; arguments as above."""
-        took = zip(PHASES, self.phases(queued, now), strict=True)
-        return ", ".join([f"{name};dur={seconds * 1e3:.3f}" for name, seconds in took if seconds != -1.0])
+        milliseconds = tuple([seconds * 1e3 for seconds in self.phases(queued, now) if seconds != -1.0])
+        return (_CALLED if self.called else _UNCALLED) % milliseconds
 
 
 #: Of the request whose task this is; None where its time is not measured, or nobody is answered, as at a warm-up. A

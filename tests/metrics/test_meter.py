@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 
 import pytest
@@ -78,7 +79,8 @@ def test_the_calls_of_one_request_add_up() -> None:
     assert (times.called, times.waited, times.triton, times.answered) == (1.0, 0.75, 1.25, 4.0)
 
 
-def test_few_requests_are_all_measured_and_of_many_each_stands_for_some() -> None:
+def test_few_requests_are_all_measured_and_of_many_each_stands_for_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meter, "_MANY", math.inf)
     _, counting = made()
     assert all(counting.times() for _ in range(100))
     counting._stride = 10
@@ -87,6 +89,14 @@ def test_few_requests_are_all_measured_and_of_many_each_stands_for_some() -> Non
     assert 50_000 - 20 <= sum(weights) <= 50_000
     assert 4_000 < len(weights) < 6_500
     assert {1, 2, 10, 18, 19} <= set(weights) <= set(range(1, 20))
+
+
+def test_a_load_that_has_just_begun_is_measured_more_and_more_rarely() -> None:
+    _, counting = made()
+    weights = [times.weight for times in (counting.times() for _ in range(10_000)) if times]
+    assert weights[:99] == [1] * 99
+    assert len(weights) < 900
+    assert 10_000 - 256 <= sum(weights) <= 10_000
 
 
 def test_a_measured_request_without_an_answer_leaves_its_weight_to_the_next() -> None:
