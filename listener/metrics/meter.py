@@ -31,7 +31,7 @@ PERIOD = 0.25
 #: Requests a second whose time is measured; it takes 20 us, and more of them would cost the others more than it tells.
 TIMED = 200
 #: Measured ones between two looks from which on the next ones are rarer: a load that has just begun is not known yet.
-_MANY = round(2 * TIMED * PERIOD)
+_MANY = round(TIMED * PERIOD)
 
 REQUESTS, PHASE, TOTAL = "listener_requests_total", "listener_phase_seconds", "listener_request_seconds"
 CALLS, CALL_REQUESTS, CALL_ROWS = "listener_calls_total", "listener_call_requests_total", "listener_call_rows_total"
@@ -54,7 +54,7 @@ class Meter:
         self._untimed, self._gap, self._stride = 0, 1, 1  # since the last one, until the next one, on the average
         self._timed = 0  # since the last tick, or since the stride became longer
         self._chance = random.Random()
-        self._came = 0  # since the last tick
+        self._came = 0  # up to the last timed one, since the last tick
         self._gauges: list[tuple[int, Callable[[], float]]] = []
         self._calls: dict[str, tuple[int, int, int]] = {}
         self._lag = seat.series(LAG, (), HISTOGRAM)
@@ -73,6 +73,7 @@ class Meter:
         if self._untimed < self._gap:
             return None
         made = Times(self._untimed)
+        self._came += self._untimed
         self._timed += 1
         if self._timed >= _MANY:
             self._timed, self._stride = 0, max(2, 2 * self._stride)
@@ -88,12 +89,11 @@ class Meter:
             model: which that step calls; likewise.
             status: that it is answered with; 499 = its client left.
         """
-        key = (route, branch, status)
-        place = self._requests.get(key)
+        place = self._requests.get((route, branch, status))
         if place is None:
-            place = self._requests[key] = self.seat.series(REQUESTS, (route, model, branch, str(status)))
+            place = self.seat.series(REQUESTS, (route, model, branch, str(status)))
+            self._requests[route, branch, status] = place
         self._numbers[place] += 1.0
-        self._came += 1
 
     def measured(self, times: Times, route: str, entered: float, begun: float) -> None:
         """Where the time of a request went that has been answered.
@@ -106,6 +106,7 @@ class Meter:
         """
         if not times.replied:
             self._untimed += int(times.weight)  # the next one stands for it as well
+            self._came -= int(times.weight)
             return
         now, row = monotonic(), self._rows.get(route)
         if row is None:
