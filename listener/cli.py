@@ -290,6 +290,19 @@ def schema(url: str | None, model: str | None, out: str | None, seconds: float, 
 
 
 @cli.command()
+@options(*_PLACE)
+def examples(**given: Any) -> None:
+    """Print a request for each handler that has an example, one a line.
+
+    They are whole bodies, as curl, Locust and `listener load --data` send them.
+    """
+    from listener.tools.load import bodies
+
+    for text in bodies.of_service(settings_table.read(**given)).texts:
+        click.echo(text)
+
+
+@cli.command()
 @click.argument("url", metavar="[PREDICT_URL]", required=False)
 @click.option(
     "--data", metavar="FILE.jsonl", help="Bodies, one a line; default: examples of ./listener.yaml's handlers."

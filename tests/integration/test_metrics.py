@@ -137,6 +137,34 @@ async def client(session: aiohttp.ClientSession, stack: Stack, left: Iterator[in
             seen[str(answer.status)] += 1
 
 
+BLOCKING = """
+import time
+
+from listener import Handler, Reply
+
+
+class Blocking(Handler):
+    model = None
+
+    async def predict(self, call):
+        time.sleep(call.instances[0])
+        return Reply(call.instances)
+"""
+
+
+def test_a_handler_that_blocks_the_loop_is_seen(tmp_path: Path, port: int) -> None:
+    service = tmp_path / "service"
+    (service / "triton_repo").mkdir(parents=True)
+    (service / "blocking.py").write_text(BLOCKING)
+    (service / "listener.yaml").write_text("routes:\n  blocks:\n    handler: blocking:Blocking\n    model: null\n")
+    with running(tmp_path / "log", service=service, LISTENER_METRICS_PORT=str(port), LISTENER_WORKERS="1") as stack:
+        stack.until(200)
+        begin = time.monotonic()
+        assert stack.predict([1.2]).json() == {"predictions": [1.2]}
+        wait_for(lambda: samples(port)["listener_loop_lag_max_seconds"] > 0.9, 5, stack.output)
+        assert samples(port)["listener_loop_lag_max_seconds"] < time.monotonic() - begin
+
+
 def worker_pid(stack: Stack) -> int:
     return next(pid for pid in descendants(stack.process.pid) if "listener.worker" in command_line(pid))
 

@@ -55,13 +55,10 @@ def of_service(settings: Settings) -> Bodies:
     Raises:
         ConfigError: there is no service, or no example.
     """
-    try:
-        service = importing.expanded(choice.local(settings))
-    except ConfigError as error:
-        raise ConfigError(*(f"{sentence}; or give --data FILE.jsonl" for sentence in error.mistakes[:1])) from None
+    service = importing.expanded(choice.local(settings))
     examples = {name: example for name in service.routes if (example := _example(service, name)) is not None}
     if not examples:
-        raise ConfigError(f"{service.file}: no handler has an example; give one, or --data FILE.jsonl")
+        raise ConfigError(f"{service.file}: no handler has an example; give one its `example`")
     texts = [_body(example, "" if name == service.default else name) for name, example in examples.items()]
     return Bodies(texts, [f"the example of {name}" for name in examples], f"the example of {', '.join(examples)}")
 

@@ -14,6 +14,7 @@ import click
 from listener import settings
 from listener.errors import ConfigError
 from listener.tools.load import asked, bodies, outcome, report, shown
+from listener.tools.load.bodies import Bodies
 from listener.tools.load.observing import Observer
 from listener.tools.load.outcome import Outcome
 from listener.tools.load.running import Run, Wanted
@@ -83,7 +84,7 @@ def _prepared(options: Options) -> tuple[Wanted, Observer, asked.Token, float]:
     if options.rate is not None and not 0 < options.rate < 1e6:
         raise ConfigError("--rate: requests per second above 0 are wanted")
     timeout = _seconds("--timeout", options.timeout)
-    sent = bodies.of_file(Path(options.data)) if options.data else bodies.of_service(settings.read())
+    sent = bodies.of_file(Path(options.data)) if options.data else _examples()
     headers, token = asked.headers(options.headers), asked.Token(url, options.token)
     observer = Observer(url, options.metrics)
     alone = asked.first(url, sent, {**headers, **token.headers()}, timeout)
@@ -94,6 +95,13 @@ def _prepared(options: Options) -> tuple[Wanted, Observer, asked.Token, float]:
         token,
         alone,
     )
+
+
+def _examples() -> Bodies:
+    try:
+        return bodies.of_service(settings.read())
+    except ConfigError as error:
+        raise ConfigError(f"{error.mistakes[0]}; or name bodies with --data FILE.jsonl") from None
 
 
 def _written(options: Options, found: Outcome, earlier: Outcome | None) -> int:

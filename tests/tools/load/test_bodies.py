@@ -7,10 +7,12 @@ import re
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from listener import settings
+from listener import cli, settings
 from listener.errors import ConfigError
 from listener.tools.load import asked, bodies
+from loadtest import asking
 
 
 def test_lines_are_bodies(tmp_path: Path) -> None:
@@ -77,11 +79,23 @@ def test_examples_are_bodies_as_callers_send_them(tmp_path: Path) -> None:
     assert found.words == "the example of a, b"
 
 
+def test_the_command_prints_them_one_a_line(tmp_path: Path) -> None:
+    routes = "  a: {handler: 'load_handlers.three:A'}\n  b: {handler: 'load_handlers.three:B'}\n"
+    folder = service(tmp_path, "three", routes)
+    done = CliRunner().invoke(cli.cli, ["examples", "--service", str(folder)])
+    assert done.exit_code == 0
+    file = tmp_path / "bodies.jsonl"
+    file.write_text(done.stdout)
+    sent = bodies.of_file(file).texts
+    assert sent == bodies.of_service(settings.read({}, service=str(folder))).texts
+    assert [body.instances for body in asking.read(file)] == [1, 1], "Locust takes them as well"
+
+
 def test_handlers_without_an_example_and_a_folder_without_a_service_are_told(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"listener.yaml: no such file.*or give --data"):
+    with pytest.raises(ConfigError, match=r"listener.yaml: no such file"):
         bodies.of_service(settings.read({}, service=str(tmp_path)))
     folder = service(tmp_path, "two", "  a: {handler: 'load_handlers.two:C'}\n")
-    with pytest.raises(ConfigError, match=r"listener.yaml: no handler has an example; give one, or --data"):
+    with pytest.raises(ConfigError, match=r"listener.yaml: no handler has an example; give one"):
         bodies.of_service(settings.read({}, service=str(folder)))
 
 
