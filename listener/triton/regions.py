@@ -28,6 +28,8 @@ SHM = Path("/dev/shm")
 #: Bytes; with less than this free at the start, people should know.
 _LITTLE = 128 << 20
 _NAME = "listener-py-"
+#: Bytes of a path.
+_LONGEST = 4096
 #: Ends the name of a worker's region (shm.py).
 CLIENT = "_client"
 
@@ -47,6 +49,7 @@ class Claim:
         self._shm = shm
         self.prefix = f"{_NAME}{secrets.token_hex(4)}"
         self.lock: int | None = None
+        self._beside = b""  # a folder that goes as well
 
     def __enter__(self) -> Self:
         if self._shm.is_dir():
@@ -55,6 +58,7 @@ class Claim:
             unlocked = self._shm / f".{self.prefix}"
             self.lock = os.open(unlocked, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.write(self.lock, self._beside)  # whoever sweeps may have another temporary folder
             unlocked.rename(self._shm / f"{self.prefix}.lock")
         return self
 
@@ -81,6 +85,7 @@ class Regions(Claim):
     def __init__(self, shm: Path = SHM) -> None:
         super().__init__(shm)
         self.folder = _folder(self.prefix)
+        self._beside = os.fsencode(self.folder)
 
     def __enter__(self) -> Self:
         super().__enter__()
@@ -110,6 +115,7 @@ def sweep(shm: Path = SHM) -> None:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 for region in shm.glob(f"{lock.stem}{CLIENT}"):
                     _empty(region)
+                _remove_beside(descriptor, lock.stem)
                 _remove(shm, lock.stem)
             finally:
                 os.close(descriptor)
@@ -127,6 +133,13 @@ def _empty(region: Path) -> None:
         mmap.mmap(file.fileno(), 0) as mapped,
     ):
         mapped.madvise(mmap.MADV_REMOVE)
+
+
+def _remove_beside(lock: int, prefix: str) -> None:
+    """Removes the folder that a lock names, where the lock is this user's own; anybody may put files into /dev/shm."""
+    folder = Path(os.fsdecode(os.pread(lock, _LONGEST, 0)))
+    if folder.name == prefix and os.fstat(lock).st_uid == os.getuid():
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remove(shm: Path, prefix: str) -> None:

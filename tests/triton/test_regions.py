@@ -164,6 +164,35 @@ def test_the_lock_goes_last_so_that_an_interrupted_sweep_is_taken_up_again(
     assert names(tmp_path) == set()
 
 
+def test_the_folder_of_a_dead_start_goes_though_another_temporary_folder_is_used_by_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shm, theirs, ours = (tmp_path / name for name in ("shm", "theirs", "ours"))
+    for folder in (shm, theirs, ours):
+        folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(theirs))
+    with holder(shm) as (process, (prefix,)):
+        process.kill()
+        process.wait()
+    assert names(theirs) == {prefix}
+    monkeypatch.setenv("TMPDIR", str(ours))
+    sweep(shm)
+    assert names(theirs) == names(shm) == set()
+
+
+def test_no_other_folder_goes_that_a_lock_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shm, kept = tmp_path / "shm", tmp_path / "listener-py-0123abcd"
+    for folder in (shm, kept, tmp_path / "other"):
+        folder.mkdir()
+    (shm / "listener-py-aaaaaaaa.lock").write_bytes(os.fsencode(tmp_path / "other"))
+    sweep(shm)
+    (shm / "listener-py-0123abcd.lock").write_bytes(os.fsencode(kept))
+    with monkeypatch.context() as other_user:
+        other_user.setattr(os, "getuid", lambda: 4321)
+        sweep(shm)
+    assert names(tmp_path) == {"shm", kept.name, "other"}
+
+
 def test_what_is_not_ours_is_left_alone(tmp_path: Path) -> None:
     others = {"psm_12345", "sem.x", "listener-py-0123abcd_region_1", "triton_python_backend_shm_region_1.lock"}
     for name in others:
