@@ -76,7 +76,7 @@ chaos-quick: install ## the same, each fault once, three minutes
 soak: install ## an hour of steady load, and whether memory, descriptors, threads or files grow; SOAK_JSON=FILE writes the samples
 	@$(VENV)/bin/python -m chaos.soak --minutes $(or $(MINUTES),60)
 
-stops: install ## fifty stops under load, seven minutes: no request lost, nothing left
+stops: install ## fifty stops under load, five minutes: no request lost, nothing left
 	@$(VENV)/bin/python -m chaos.stops
 
 clean: ## removes the virtual environment and caches
