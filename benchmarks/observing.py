@@ -73,7 +73,7 @@ def _started(stack: ExitStack, seconds: int) -> Callable[[int, int], float]:
         return ran.requests / ran.seconds
 
     for place in range(len(ports)):
-        ask(place, max(8, len(ports)))  # warm
+        ask(place, 8)  # warm
     return ask
 
 

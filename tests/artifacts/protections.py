@@ -235,18 +235,8 @@ def outcomes(row: Row, names: Sequence[str]) -> dict[str, bool]:
 
 def _pytest(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     """pytest, with no other plugins than it needs: half of its start is their import."""
-    argv = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "pytest_asyncio.plugin",
-        "-p",
-        "pytest_timeout",
-        *arguments,
-    ]
+    plugins = ("-p", "no:cacheprovider", "-p", "pytest_asyncio.plugin", "-p", "pytest_timeout")
+    argv = [sys.executable, "-m", "pytest", *plugins, *arguments]
     env = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", **environment}
     try:
         return subprocess.run(argv, cwd=_ROOT, env=env, capture_output=True, text=True, timeout=_LONGEST)

@@ -162,3 +162,10 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
     (tmp_path / "real").write_bytes(orjson.dumps(HALF))
     (tmp_path / "link").symlink_to(tmp_path / "real")
     assert [last(tmp_path / name) for name in ("pipe", "link", "real")] == [None, None, HALF]
+
+
+@pytest.mark.parametrize(
+    ("nbytes", "text"), [(0, "0 bytes"), (49_999, "49999 bytes"), (50_000, "0.1 MB"), (5_368_709_120, "5368.7 MB")]
+)
+def test_sizes_for_people(nbytes: int, text: str) -> None:
+    assert progress.megabytes(nbytes) == text

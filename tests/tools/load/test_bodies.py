@@ -99,6 +99,15 @@ def test_handlers_without_an_example_and_a_folder_without_a_service_are_told(tmp
         bodies.of_service(settings.read({}, service=str(folder)))
 
 
+def test_who_asks_for_a_load_without_them_is_told_the_other_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(cli.cli, ["load", "http://127.0.0.1:1/predict"])
+    assert done.exit_code == 2
+    assert re.search(r"listener.yaml: no such file.*; or name bodies with --data FILE.jsonl$", done.output.strip())
+
+
 @pytest.mark.parametrize(
     ("url", "sentence"),
     [
