@@ -58,7 +58,10 @@ class Claim:
             unlocked = self._shm / f".{self.prefix}"
             self.lock = os.open(unlocked, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.write(self.lock, self._beside)  # whoever sweeps may have another temporary folder
+            with contextlib.suppress(
+                OSError
+            ):  # no room: then whoever sweeps finds it in the same temporary folder alone
+                os.write(self.lock, self._beside)
             unlocked.rename(self._shm / f"{self.prefix}.lock")
         return self
 

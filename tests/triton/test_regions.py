@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import select
@@ -178,6 +179,19 @@ def test_the_folder_of_a_dead_start_goes_though_another_temporary_folder_is_used
     monkeypatch.setenv("TMPDIR", str(ours))
     sweep(shm)
     assert names(theirs) == names(shm) == set()
+
+
+def test_a_start_without_room_in_shared_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        with Regions(tmp_path) as held:
+            assert held.folder.is_dir()
+            assert names(tmp_path) == {f"{held.prefix}.lock"}
+    assert not held.folder.exists()
+    assert names(tmp_path) == set()
 
 
 def test_no_other_folder_goes_that_a_lock_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
